@@ -1,0 +1,108 @@
+"""Stage files: one JSON document each, written whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import errno
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TypeVar
+
+from edgeq import documents
+from edgeq.errors import OutputError
+
+T = TypeVar("T")
+CHUNK_BYTES = 1 << 20
+_REASONS = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EACCES: "no permission to write there",
+    errno.EPERM: "no permission to write there",
+    errno.EROFS: "the file system is read-only",
+    errno.ENOTDIR: "a part of the path is a file, not a folder",
+    errno.EISDIR: "it is a folder",
+    errno.EEXIST: "a file of that name is in the way",
+}
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn the operating system's refusals to write `path` into OutputError."""
+    try:
+        yield
+    except OSError as error:
+        reason = _REASONS.get(error.errno or 0, error.strerror or str(error))
+        raise OutputError(f"cannot write: {reason}", where=str(path)) from error
+
+
+def make_folder(path: Path) -> Path:
+    """Create a folder and its parents; raises OutputError."""
+    with writing(path):
+        path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary name beside `path` that becomes `path` when the block ends well, and is removed otherwise."""
+    make_folder(path.parent)
+    with writing(path):
+        handle, name = tempfile.mkstemp(prefix=f".{path.name[:100]}.", suffix=".part", dir=path.parent)
+        os.close(handle)
+    temporary = Path(name)
+    try:
+        with writing(path):
+            yield temporary
+            _finish(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _finish(temporary: Path, path: Path) -> None:
+    with temporary.open("rb") as stream:
+        os.fsync(stream.fileno())
+    temporary.chmod(0o666 & ~_umask())
+    temporary.replace(path)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file atomically; raises OutputError."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def to_json(value: object) -> str:
+    """JSON text of a dataclass or plain value; NaN and infinity are refused (ValueError)."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        value = dataclasses.asdict(value)
+    return json.dumps(value, indent=2, allow_nan=False) + "\n"
+
+
+def write(path: Path, value: object) -> None:
+    """Write a stage file atomically; raises OutputError."""
+    write_bytes(path, to_json(value).encode())
+
+
+def read(path: Path, cls: type[T]) -> T:
+    """Read a stage file; raises EdgeqError with the file and place."""
+    return documents.load_json(path, cls)
+
+
+def sha256(path: Path) -> str:
+    """Hex digest of a file's content, read in pieces."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while chunk := stream.read(CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()
