@@ -5,12 +5,18 @@ Data types are the names that NumPy uses (`int8`, `float32`, ...); sizes are byt
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
 Shape = tuple[int, ...]
 Attribute = bool | int | float | str | list[int] | list[float] | list[str] | None
+Progress = Callable[[str, int, int], None]
+"""`progress(step, done, total)`: how far a named step is."""
+
+
+def silent(step: str, done: int, total: int) -> None:
+    """A Progress that shows nothing."""
 
 
 # --- targets ---------------------------------------------------------------------------------
