@@ -403,16 +403,18 @@ class Accuracy:
     """A metric on the evaluation samples; `drop` is how much worse quantized is than float, in the
     metric's unit, positive when worse, whichever direction is better.
 
-    `tolerance` is the drop that is still accepted.
+    `tolerance` is the drop that is still accepted; `why` says what is wrong when not `ok`. A model that
+    came quantized has no float score and no drop.
     """
 
     metric: str
     samples: int
-    float_score: float
+    float_score: float | None
     quantized_score: float
-    drop: float
+    drop: float | None
     tolerance: float
     ok: bool
+    why: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -438,7 +440,10 @@ class Artifact:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QuantizedModel:
-    """A converted model, its I/O contract and what it scored against float."""
+    """A converted model, its I/O contract and what it scored against float.
+
+    `request` is a hash over all that the conversion was asked for, so that it can be resumed.
+    """
 
     plan: Plan
     artifact: Artifact
@@ -451,6 +456,7 @@ class QuantizedModel:
     tried: tuple[Rejected, ...] = ()
     notes: tuple[str, ...] = ()
     tools: dict[str, str] = field(default_factory=dict)
+    request: str = ""
     seconds: float | None = None
     peak_rss_bytes: int | None = None
     unavailable: dict[str, str] = field(default_factory=dict)
@@ -627,7 +633,7 @@ class Validation:
 
     metric: str
     samples: int
-    float_score: float
+    float_score: float | None
     host_score: float
     device_score: float
     differing_samples: int
