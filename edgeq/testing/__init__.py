@@ -1,0 +1,1 @@
+"""Tiny models and data sets for tests, of this project and of plug-ins."""
