@@ -1,0 +1,1 @@
+"""Numbers only: what quantization does to tensors. NumPy; knows no model format."""
