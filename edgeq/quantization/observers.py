@@ -167,8 +167,7 @@ def _least_error(seen: _Seen, _percentile: float, symmetric: bool) -> Range:
     for _ in range(ROUNDS):
         high = min((widest[1] * s for s in shares), key=lambda h: _cost((low, h), centres, counts, False))
         low = min((widest[0] * s for s in shares), key=lambda bottom: _cost((bottom, high), centres, counts, False))
-    best = min((low, high), widest, key=lambda r: _cost(r, centres, counts, False))
-    return best
+    return min((low, high), widest, key=lambda r: _cost(r, centres, counts, False))
 
 
 def _cost(ends: Range, values: NDArray[np.float64], counts: NDArray[np.float64], symmetric: bool) -> float:
