@@ -1,0 +1,315 @@
+"""The device's end of a transport: does one job, then ends. Sent as text; Python 3.7, standard library only.
+
+Frames both ways: one byte kind, four bytes length, payload. To here: J job, D data, E end of data, B beat.
+From here: O output, S standard error, B beat, R result, X refusal. When the host is gone (end of input, or no
+beat for SILENCE_SECONDS) the job's processes are killed and its temporary file is removed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import queue
+import shutil
+import signal
+import stat
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from typing import IO, Any, Callable
+
+MARK = b"\nedgeq agent 1\n"
+BEAT_SECONDS = 2.0
+SILENCE_SECONDS = 15.0
+FRAME_BYTES = 32768
+LARGEST_FRAME_BYTES = 16 << 20
+Frame = "tuple[bytes, bytes]"
+
+
+class Link:
+    """The host at the other end of standard input and output."""
+
+    def __init__(self) -> None:
+        self.source: Any = sys.stdin.buffer
+        self.inbox: queue.Queue[tuple[bytes, bytes]] = queue.Queue()
+        self.waiting_since: float | None = None
+        self.writing = threading.Lock()
+        self.changing = threading.RLock()
+        self.cleanup: Callable[[], None] = lambda: None
+
+    def send(self, kind: bytes, payload: bytes = b"") -> None:
+        """Write one frame whole; the host is gone if that fails."""
+        rest = memoryview(struct.pack(">cI", kind, len(payload)) + payload)
+        with self.writing:
+            try:
+                while rest:
+                    rest = rest[os.write(1, rest) :]
+            except OSError:
+                self.leave()
+
+    def finish(self, kind: bytes, value: object) -> None:
+        """Write the last frame, let the host read it, end."""
+        self.send(kind, json.dumps(value).encode())
+        with contextlib.suppress(queue.Empty):
+            while kind == b"X":
+                self.inbox.get(timeout=5)
+        self.leave(0)
+
+    def leave(self, status: int = 70) -> None:
+        """Undo what is unfinished and end this process, whatever its other threads do."""
+        with self.changing:
+            with contextlib.suppress(OSError):
+                self.cleanup()
+            os._exit(status)
+
+    def exactly(self, size: int) -> bytes:
+        """Read `size` bytes; time counts as silence only while nothing arrives."""
+        data = b""
+        while len(data) < size:
+            self.waiting_since = time.monotonic()
+            piece = self.source.read1(min(size - len(data), FRAME_BYTES))
+            self.waiting_since = None
+            if not piece:
+                self.leave()
+            data += piece
+        return data
+
+    def receive(self) -> tuple[bytes, bytes]:
+        """Next frame that is not a beat."""
+        while True:
+            kind, size = struct.unpack(">cI", self.exactly(5))
+            if size > LARGEST_FRAME_BYTES:
+                self.leave()
+            payload = self.exactly(size)
+            if kind != b"B":
+                return kind, payload
+
+
+def background(function: Callable[..., None], *arguments: Any) -> threading.Thread:
+    """Start a thread that does not keep the process alive."""
+    thread = threading.Thread(target=function, args=arguments, daemon=True)
+    thread.start()
+    return thread
+
+
+def fill_inbox(link: Link) -> None:
+    """Read frames for ever."""
+    while True:
+        link.inbox.put(link.receive())
+
+
+def beat(link: Link) -> None:
+    """Tell the host that this end lives."""
+    while True:
+        time.sleep(BEAT_SECONDS)
+        link.send(b"B")
+
+
+def watch(link: Link) -> None:
+    """End when the host is silent for too long."""
+    while True:
+        time.sleep(1)
+        since = link.waiting_since
+        if since is not None and time.monotonic() - since > SILENCE_SECONDS:
+            link.leave()
+
+
+def kill_group(child: subprocess.Popen[bytes]) -> None:
+    """Kill the child and all that shares its process group."""
+    with contextlib.suppress(OSError):
+        os.killpg(child.pid, signal.SIGKILL)
+
+
+def spawn(link: Link, argv: list[str]) -> subprocess.Popen[bytes]:
+    """Start the command in a session of its own; it is killed if this process leaves."""
+    with link.changing:
+        pipe = subprocess.PIPE
+        child = subprocess.Popen(argv, bufsize=0, stdin=pipe, stdout=pipe, stderr=pipe, start_new_session=True)  # noqa: S603
+        link.cleanup = lambda: kill_group(child)
+    return child
+
+
+def pump(link: Link, stream: Any, kind: bytes) -> None:
+    """Pass on what the command writes, as it comes."""
+    while True:
+        data = stream.read(FRAME_BYTES)
+        if not data:
+            return
+        link.send(kind, data)
+
+
+def feed(link: Link, stream: IO[bytes]) -> None:
+    """Pass the host's data to the command's standard input."""
+    with contextlib.suppress(OSError), stream:
+        while True:
+            kind, payload = link.inbox.get()
+            if kind == b"E":
+                return
+            rest = memoryview(payload)
+            while rest:
+                rest = rest[stream.write(rest) or 0 :]
+
+
+def run(link: Link, job: dict[str, Any]) -> dict[str, Any]:
+    """Run a command; all of its process group has ended when this returns."""
+    try:
+        child = spawn(link, job["argv"])
+    except OSError as error:
+        missing = error.errno in (errno.ENOENT, errno.ENOTDIR)
+        link.send(b"S", ("%s: %s\n" % (job["argv"][0], error.strerror)).encode("utf-8", "replace"))
+        return {"status": 127 if missing else 126}
+    pumps = [background(pump, link, child.stdout, b"O"), background(pump, link, child.stderr, b"S")]
+    background(feed, link, child.stdin)
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+    kill_group(child)  # before the wait: until then nobody else can get its number
+    for thread in pumps:
+        thread.join(2)  # a process that left the group may hold the pipe for ever
+    with link.changing:
+        link.cleanup = lambda: None
+        return {"status": child.wait()}
+
+
+def digest(path: str, each: Callable[[bytes], None] = lambda piece: None) -> dict[str, Any]:
+    """Size and SHA-256 of a regular file; `each` gets its pieces."""
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a FIFO must not block
+    with open(handle, "rb") as stream:
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            raise OSError(errno.EINVAL, "not a regular file", path)
+        total, sha = 0, hashlib.sha256()
+        while True:
+            piece = stream.read(FRAME_BYTES)
+            if not piece:
+                return {"size": total, "sha256": sha.hexdigest()}
+            total += len(piece)
+            sha.update(piece)
+            each(piece)
+
+
+def sync_folder(path: str) -> None:
+    """Make a rename last; not every file system can."""
+    with contextlib.suppress(OSError):
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def temporary_file(link: Link, path: str) -> tuple[IO[bytes], str]:
+    """A new file beside `path`, removed if this process leaves."""
+    folder, name = os.path.split(path)
+    if os.path.isdir(path):
+        raise OSError(errno.EISDIR, "it is a folder", path)
+    with link.changing:
+        handle, temporary = tempfile.mkstemp(".part", ".%s." % name[:40], folder or ".")
+        link.cleanup = lambda: os.unlink(temporary)
+    return open(handle, "wb"), temporary
+
+
+def store(link: Link, stream: IO[bytes]) -> str:
+    """Write the host's data to disk; returns the SHA-256 that it should have."""
+    with stream:
+        while True:
+            kind, payload = link.inbox.get()
+            if kind == b"E":
+                stream.flush()
+                os.fsync(stream.fileno())
+                return payload.decode()
+            stream.write(payload)
+
+
+def put(link: Link, job: dict[str, Any]) -> dict[str, Any]:
+    """Receive a file; it gets its name when it is whole."""
+    path = job["path"]
+    try:
+        stream, temporary = temporary_file(link, path)
+        expected = store(link, stream)
+        found = digest(temporary)
+        if found["sha256"] != expected:
+            raise OSError(errno.EIO, "what is on the disk is not what was sent", path)
+        os.chmod(temporary, job["mode"])
+        with link.changing:
+            os.replace(temporary, path)
+            link.cleanup = lambda: None
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, path) from None
+    sync_folder(os.path.dirname(path) or ".")
+    return found
+
+
+def get(link: Link, job: dict[str, Any]) -> dict[str, Any]:
+    """Send a file."""
+    return digest(job["path"], lambda piece: link.send(b"O", piece))
+
+
+def hashes(link: Link, job: dict[str, Any]) -> dict[str, Any]:
+    """SHA-256 of the files that can be read; what cannot is left out."""
+    found = {}
+    for path in job["paths"]:
+        with contextlib.suppress(OSError):
+            found[path] = digest(path)["sha256"]
+    return {"hashes": found}
+
+
+def remove(link: Link, job: dict[str, Any]) -> dict[str, Any]:
+    """Remove files and trees."""
+    for path in job["paths"]:
+        if os.path.abspath(path) in ("/", os.path.expanduser("~")):
+            raise OSError(errno.EPERM, "refused", path)
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.isdir(path) and not os.path.islink(path):
+                shutil.rmtree(path)
+            else:
+                os.unlink(path)
+    return {}
+
+
+def make_folder(link: Link, job: dict[str, Any]) -> dict[str, Any]:
+    """Create a folder and its parents."""
+    os.makedirs(job["path"], exist_ok=True)
+    return {}
+
+
+def home(link: Link, job: dict[str, Any]) -> dict[str, Any]:
+    """Where relative paths start."""
+    return {"home": os.getcwd()}
+
+
+JOBS = {"run": run, "put": put, "get": get, "hash": hashes, "remove": remove, "make_folder": make_folder, "home": home}
+
+
+def main() -> None:
+    """Take one job and do it."""
+    with contextlib.suppress(OSError):
+        os.chdir(os.path.expanduser("~"))
+    link = Link()
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+        signal.signal(number, lambda *_: link.leave())
+    background(watch, link)
+    os.write(1, MARK)
+    job = json.loads(link.receive()[1])
+    if job["job"] == "put":
+        link.inbox = queue.Queue(32)  # a slow disk slows the sender down, it does not fill the memory
+    background(fill_inbox, link)
+    background(beat, link)
+    try:
+        result = JOBS[job["job"]](link, job)
+    except (OSError, MemoryError) as error:
+        name = errno.errorcode.get(getattr(error, "errno", None) or errno.ENOMEM, "?")
+        with link.changing, contextlib.suppress(OSError):
+            link.cleanup()
+            link.cleanup = lambda: None
+        text = getattr(error, "strerror", None) or str(error)
+        link.finish(b"X", {"errno": name, "message": text, "path": getattr(error, "filename", None)})
+    else:
+        link.finish(b"R", result)
+
+
+if __name__ == "__main__":
+    main()
