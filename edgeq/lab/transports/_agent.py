@@ -29,7 +29,6 @@ BEAT_SECONDS = 2.0
 SILENCE_SECONDS = 15.0
 FRAME_BYTES = 32768
 LARGEST_FRAME_BYTES = 16 << 20
-Frame = "tuple[bytes, bytes]"
 
 
 class Link:
@@ -130,7 +129,7 @@ def spawn(link: Link, argv: list[str]) -> subprocess.Popen[bytes]:
     """Start the command in a session of its own; it is killed if this process leaves."""
     with link.changing:
         pipe = subprocess.PIPE
-        child = subprocess.Popen(argv, bufsize=0, stdin=pipe, stdout=pipe, stderr=pipe, start_new_session=True)  # noqa: S603
+        child = subprocess.Popen(argv, bufsize=0, stdin=pipe, stdout=pipe, stderr=pipe, start_new_session=True)
         link.cleanup = lambda: kill_group(child)
     return child
 
