@@ -11,10 +11,10 @@ EdgeqError
 ├── ToolError              a library or program on this host is missing or failed
 ├── OutputError            a result cannot be written on this host
 ├── DeviceError            the device at the other end
-│   ├── Unreachable            no connection: name, address, port, refused, credentials
-│   ├── UnknownHostKey         nobody has vouched for the device's host key yet
-│   ├── HostKeyChanged         the host key is not the recorded one
-│   ├── AuthenticationFailed   the device refuses our keys
+│   ├── Unreachable            no connection: name, address, port, refused
+│   │   ├── UnknownHostKey         nobody has vouched for the device's host key yet
+│   │   ├── HostKeyChanged         the host key is not the recorded one
+│   │   └── AuthenticationFailed   the device refuses our keys
 │   ├── CommandFailed          a command ran there and failed
 │   ├── TimedOut               the device did not answer in time
 │   ├── Disconnected           the connection was lost in the middle

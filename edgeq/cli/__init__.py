@@ -1,0 +1,99 @@
+"""The command line: one file per verb. Errors become exit codes here and nowhere else.
+
+0 done, 1 an error, 2 usage, 3 the answer is no, 4 the device cannot be reached or trusted, 130 Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+
+import click
+
+from edgeq import __version__, errors
+from edgeq.cli import (
+    build,
+    deploy,
+    devices,
+    doctor,
+    inspect,
+    plan,
+    profile,
+    quantize,
+    report,
+    run,
+    targets,
+    validate,
+)
+from edgeq.cli.common import Refusal, print_json
+
+EXIT_CODES: tuple[tuple[type[errors.EdgeqError], int], ...] = (
+    (errors.UsageError, 2),
+    (errors.Unreachable, 4),
+    (errors.Disconnected, 4),
+    (errors.TimedOut, 4),
+    (errors.EdgeqError, 1),
+)
+INTERRUPTED = 130
+
+
+class Group(click.Group):
+    """Commands in the order in which a model travels."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
+
+
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="edgeq")
+def cli() -> None:
+    """A float model goes in, an INT8 deployment measured on the device comes out."""
+
+
+for verb in (inspect, targets, plan, quantize, build, deploy, profile, validate, run, report, devices, doctor):
+    cli.add_command(verb.command)
+
+
+def main() -> None:
+    """Entry point of the program: runs the command line and exits."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that a kill cleans up as Ctrl-C does
+    sys.exit(_exit_code(sys.argv[1:]))
+
+
+def _exit_code(argv: list[str]) -> int:
+    try:
+        return int(cli.main(argv, prog_name="edgeq", standalone_mode=False) or 0)
+    except Refusal:
+        return 3
+    except errors.EdgeqError as error:
+        _show(error, as_json="--json" in argv)
+        return next(code for kind, code in EXIT_CODES if isinstance(error, kind))
+    except click.exceptions.Exit as stop:
+        return stop.exit_code
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        print("interrupted", file=sys.stderr)  # noqa: T201
+        return INTERRUPTED
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 1
+
+
+def _show(error: errors.EdgeqError, *, as_json: bool) -> None:
+    """One `error:` line, `-->` where, at most one hint; as a document too for scripts."""
+    lines = [f"error: {_one_line(error.message)}"]
+    lines += [f"  --> {_one_line(error.where)}"] if error.where else []
+    lines += [f"  hint: {_one_line(error.hint)}"] if error.hint else []
+    click.echo("\n".join(lines), err=True)
+    if as_json:
+        entry = {"kind": type(error).__name__, "message": error.message, "where": error.where, "hint": error.hint}
+        print_json({"schema_version": 1, "error": entry})
+
+
+def _one_line(text: str) -> str:
+    """Text that may come from a file or a device: one line, no control characters, not endless."""
+    line = " ".join(text.split())
+    line = "".join(char if char.isprintable() else "?" for char in line)
+    return line if len(line) <= 600 else line[:600] + " ..."

@@ -1,0 +1,182 @@
+"""What the verbs share: flags that mean the same everywhere, and where output goes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from edgeq.types import Budgets, Progress, RunSettings
+    from edgeq.workflow import Wish
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Refusal(click.ClickException):
+    """The answer is no: it does not fit, a gate was missed, parity failed."""
+
+    exit_code = 3
+
+    def __init__(self) -> None:
+        super().__init__("")
+
+
+class Size(click.ParamType):
+    """A size such as `64 KiB`."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        from edgeq.units import parse_size
+
+        try:
+            return parse_size(int(value) if str(value).isdecimal() else value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+class Cpus(click.ParamType):
+    """CPU numbers such as `2,3` or `0-3`."""
+
+    name = "cpus"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
+        if isinstance(value, tuple):
+            return value
+        try:
+            return tuple(number for part in str(value).split(",") for number in _cpu_range(part))
+        except ValueError:
+            self.fail(f"{value!r} is not a list of CPU numbers; write 2,3 or 0-3", param, ctx)
+
+
+def _cpu_range(part: str) -> range:
+    first, _, last = part.partition("-")
+    numbers = range(int(first), int(last or first) + 1)
+    if not 0 < len(numbers) <= 1024:
+        raise ValueError(part)
+    return numbers
+
+
+def _flag(*names: str, **settings: Any) -> Callable[[F], F]:
+    """An option that the environment may set too: EDGEQ_<NAME>."""
+    long = next(name for name in names if name.startswith("--"))
+    settings.setdefault("envvar", "EDGEQ_" + long.split("/")[0].strip("-").replace("-", "_").upper())
+    return click.option(*names, **settings)
+
+
+def _all(*decorators: Callable[[F], F]) -> Callable[[F], F]:
+    def decorate(function: F) -> F:
+        for decorator in reversed(decorators):
+            function = decorator(function)
+        return function
+
+    return decorate
+
+
+PATH = click.Path(path_type=Path)
+POSITIVE = click.FloatRange(min=0, min_open=True)
+
+model_argument = click.argument("model", type=PATH)
+bundle_argument = click.argument("bundle", type=PATH)
+target = _flag("-t", "--target", required=True, help="A profile's name or a YAML file.")
+device = _flag("-d", "--device", required=True, help="A device's name, local:, or ssh://user@host:port.")
+data = _flag("--data", required=True, help="dataset.yaml, an .npz keyed by input name, or script.py:function.")
+output = _flag("-o", "--output", type=PATH, help="Folder for stage files (default: build/<model>/<target>).")
+as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
+resume = click.option("--resume", is_flag=True, help="Keep finished stages whose inputs have not changed.")
+talk = _all(
+    click.option("-v", "--verbose", is_flag=True, help="Show more."),
+    click.option("-q", "--quiet", is_flag=True, help="Show only errors."),
+)
+budgets = _all(
+    _flag("--max-drop", type=click.FloatRange(min=0), help="Largest accepted loss, in the metric's unit."),
+    _flag("--max-latency-ms", type=POSITIVE, help="Largest accepted p50 latency."),
+    _flag("--max-flash", type=Size(), help="Largest accepted file, such as '512 KiB'."),
+    _flag("--max-ram", type=Size(), help="Largest accepted memory, such as '64 MiB'."),
+    _flag("--max-energy-mj", type=POSITIVE, help="Largest accepted energy per inference."),
+)  # fmt: skip
+wishes = _all(
+    _flag("--prefer", type=click.Choice(["latency", "memory", "accuracy"]), default="latency", show_default=True,
+          help="What to be good at first."),
+    _flag("--scheme", help="Use this quantization scheme only, such as static_wi8_ai8."),
+    budgets,
+)  # fmt: skip
+measuring = _all(
+    _flag("--runs", type=click.IntRange(1, 1_000_000), default=50, show_default=True, help="At least so many runs."),
+    _flag("--seconds", type=click.FloatRange(0, 86_400), default=1.0, show_default=True,
+          help="At least so long."),
+    _flag("--warmup-seconds", type=click.FloatRange(0, 3_600), default=0.5, show_default=True,
+          help="Runs before those that count."),
+    _flag("--threads", type=click.IntRange(1, 1024), help="Threads of the runtime (default: its own choice)."),
+    _flag("--cpus", type=Cpus(), default=(), help="Pin to these CPUs, such as 2,3."),
+    _flag("--timeout-seconds", type=POSITIVE, default=600.0, show_default=True, help="Give up after so long."),
+)  # fmt: skip
+
+
+def wish_of(options: dict[str, Any]) -> Wish:
+    """What the user asks of a conversion, from the flags of `wishes`."""
+    from edgeq.workflow import Wish
+
+    return Wish(prefer=options["prefer"], scheme=options["scheme"], budgets=budgets_of(options))
+
+
+def budgets_of(options: dict[str, Any]) -> Budgets:
+    """The limits the user set."""
+    from edgeq.types import Budgets
+
+    return Budgets(
+        max_drop=options["max_drop"],
+        max_latency_ms=options["max_latency_ms"],
+        max_flash_bytes=options["max_flash"],
+        max_ram_bytes=options["max_ram"],
+        max_energy_mj=options["max_energy_mj"],
+    )
+
+
+def settings_of(options: dict[str, Any]) -> RunSettings:
+    """How to measure, from the flags of `measuring`."""
+    from edgeq.types import RunSettings
+
+    names = ("runs", "seconds", "warmup_seconds", "threads", "cpus", "timeout_seconds")
+    return RunSettings(**{name: options[name] for name in names})
+
+
+def print_json(document: dict[str, Any]) -> None:
+    """One document on stdout; NaN never gets into it."""
+    click.echo(json.dumps(document, indent=2, allow_nan=False))
+
+
+def show(renderable: RenderableType, *, to_stderr: bool = False) -> None:
+    """A table for people; rich honours NO_COLOR."""
+    from rich.console import Console
+
+    console = Console(stderr=to_stderr)
+    if not console.is_terminal:
+        console = Console(stderr=to_stderr, width=160)
+    console.print(renderable, soft_wrap=not console.is_terminal)
+
+
+def say(text: str, quiet: bool) -> None:
+    """One line on stderr."""
+    if not quiet:
+        click.echo(text, err=True)
+
+
+@contextmanager
+def progress(quiet: bool) -> Iterator[Progress]:
+    """Progress of long steps on stderr: bars on a terminal, lines elsewhere."""
+    from edgeq.cli import progress as display
+    from edgeq.types import silent
+
+    if quiet:
+        yield silent
+        return
+    with display.shown() as callback:
+        yield callback

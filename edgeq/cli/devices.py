@@ -1,0 +1,111 @@
+"""edgeq devices."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from edgeq.cli import common
+
+
+@click.group("devices", invoke_without_command=True, short_help="The devices known here; what one really is.")
+@common.as_json
+@click.pass_context
+def command(ctx: click.Context, as_json: bool) -> None:
+    """List, add, probe, trust and remove devices."""
+    if ctx.invoked_subcommand is None:
+        _list(as_json)
+
+
+@command.command("list")
+@common.as_json
+def list_command(as_json: bool) -> None:
+    """List the devices known here."""
+    _list(as_json)
+
+
+def _list(as_json: bool) -> None:
+    from edgeq import devices
+    from edgeq.report import json, terminal
+
+    found = devices.load_all()
+    if as_json:
+        common.print_json(json.document(devices=found))
+        return
+    rows = [(one.name, one.transport, one.host, one.port, one.user, one.notes) for one in found]
+    common.show(terminal.table(None, ("device", "transport", "host", "port", "user", "notes"), rows))
+
+
+@command.command("add")
+@click.argument("name")
+@click.argument("address")
+@click.option("--identity", help="Private key file.")
+@click.option("--folder", help="Folder on the device for bundles.")
+@click.option("--python", help="Python on the device.")
+@click.option("--notes", help="Anything worth remembering.")
+@common.as_json
+def add_command(name: str, address: str, as_json: bool, **options: Any) -> None:
+    """Register a device under NAME; ADDRESS is local: or ssh://user@host:port."""
+    from edgeq import devices
+    from edgeq.report import json
+
+    found = devices.add(name, address, **{key: value for key, value in options.items() if value is not None})
+    if as_json:
+        common.print_json(json.document(device=found))
+    else:
+        common.say(f"added {found.name}", quiet=False)
+
+
+@command.command("remove")
+@click.argument("name")
+@common.as_json
+def remove_command(name: str, as_json: bool) -> None:
+    """Forget a device."""
+    from edgeq import devices
+    from edgeq.report import json
+
+    devices.remove(name)
+    if as_json:
+        common.print_json(json.document(removed=name))
+    else:
+        common.say(f"removed {name}", quiet=False)
+
+
+@command.command("probe")
+@click.argument("device")
+@common.as_json
+def probe_command(device: str, as_json: bool) -> None:
+    """Say what a device really is: cpu, memory, runtimes, sensors."""
+    from edgeq import workflow
+    from edgeq.report import json, terminal
+
+    found = workflow.probe(device)
+    if as_json:
+        common.print_json(json.document(**found))
+    else:
+        common.show(terminal.table(device, ("", ""), terminal.flat(found)))
+
+
+@command.command("trust")
+@click.argument("device")
+@click.option("--fingerprint", help="Record the key only if it has this fingerprint (SHA256:...).")
+@click.option("--yes", is_flag=True, help="Record without asking; only where you have seen the fingerprint.")
+@common.as_json
+def trust_command(device: str, fingerprint: str | None, yes: bool, as_json: bool) -> None:
+    """Show a device's host key fingerprint and record the key."""
+    from edgeq import workflow
+    from edgeq.errors import HostKeyChanged
+    from edgeq.report import json
+
+    key = workflow.host_key(device)
+    click.echo(f"{device} has the {key.type} host key {key.fingerprint}", err=True)
+    if fingerprint is not None and fingerprint != key.fingerprint:
+        raise HostKeyChanged(f"the fingerprint is not {fingerprint}", hint="ask whoever runs the device")
+    if fingerprint is None and not yes:
+        click.confirm("Is that the fingerprint shown on the device itself?", abort=True, err=True)
+    path = workflow.trust(device, key)
+    if as_json:
+        common.print_json(json.document(type=key.type, fingerprint=key.fingerprint, recorded=str(path)))
+    else:
+        common.say(f"recorded in {path}", quiet=False)

@@ -1,0 +1,28 @@
+"""edgeq report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from edgeq.cli import common
+
+
+@click.command("report", short_help="Planned against measured, float against INT8, verdict.")
+@click.argument("folders", metavar="DIR...", type=common.PATH, nargs=-1, required=True)
+@common.as_json
+def command(folders: tuple[Path, ...], as_json: bool) -> None:
+    """Put the stage files of one or more folders side by side. Exit code 3 when something does not hold."""
+    from edgeq import workflow
+    from edgeq.report import json, terminal
+
+    found = [workflow.report(folder) for folder in folders]
+    if as_json:
+        documents = [json.report(one) for one in found]
+        common.print_json(documents[0] if len(documents) == 1 else json.document(reports=documents))
+    else:
+        for one in found:
+            common.show(terminal.report(one))
+    if not all(one.verdict.ok for one in found):
+        raise common.Refusal

@@ -1,0 +1,183 @@
+"""The JSON documents that `--json` prints: keys are a contract, see docs/index.md."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any
+
+from edgeq.types import (
+    Accuracy,
+    Bundle,
+    Measurement,
+    ModelGraph,
+    Plan,
+    QuantizedModel,
+    Report,
+    Target,
+    Validation,
+    Verdict,
+)
+
+Document = dict[str, Any]
+SCHEMA_VERSION = 1
+
+
+def document(**content: object) -> Document:
+    """A document with the schema's version; dataclasses become plain values."""
+    return {"schema_version": SCHEMA_VERSION, **{key: plain(value) for key, value in content.items()}}
+
+
+def plain(value: object) -> Any:
+    """Plain values for dataclasses, also inside lists and mappings."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return plain(dataclasses.asdict(value))
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    return value
+
+
+def inspect(graph: ModelGraph) -> Document:
+    """What `edgeq inspect` prints."""
+    return document(
+        format=graph.format,
+        sha256=graph.sha256,
+        size_bytes=graph.size_bytes,
+        state=graph.state,
+        inputs=_ports(graph, graph.inputs),
+        outputs=_ports(graph, graph.outputs),
+        operators=dict(sorted(Counter(operator.type for operator in graph.operators).items())),
+        parameters=graph.parameters,
+        weight_bytes=graph.weight_bytes,
+        macs=graph.macs,
+        peak_activation_bytes=graph.peak_activation_bytes,
+        notes=graph.notes,
+    )
+
+
+def _ports(graph: ModelGraph, indices: Iterable[int]) -> list[Document]:
+    tensors = [graph.tensors[index] for index in indices]
+    return [{"name": tensor.name, "shape": list(tensor.shape), "dtype": tensor.dtype} for tensor in tensors]
+
+
+def targets(found: Iterable[Target]) -> Document:
+    """What `edgeq targets` prints; no operator table is proved yet."""
+    return document(targets=[_target_row(target) for target in found])
+
+
+def _target_row(target: Target) -> Document:
+    return {
+        "name": target.name,
+        "title": target.title,
+        "kind": target.kind,
+        "cpu": plain(target.cpu),
+        "memory": plain(target.memory),
+        "runtimes": [runtime.name for runtime in target.runtimes],
+        "proved": False,
+    }
+
+
+def target(found: Target) -> Document:
+    """What `edgeq targets show` prints."""
+    return document(**{**plain(found), "proved": False})
+
+
+def plan(found: Plan) -> Document:
+    """What `edgeq plan` prints: the scheme by its name."""
+    return document(**{**plain(found), "scheme": found.scheme.name, "ranges": _ranges(found)})
+
+
+def _ranges(found: Plan) -> str | None:
+    return found.scheme.ranges if found.scheme.is_static else None
+
+
+def quantize(quantized: QuantizedModel) -> Document:
+    """What `edgeq quantize` prints."""
+    return document(
+        plan=plan(quantized.plan),
+        artifact=quantized.artifact,
+        inputs=quantized.inputs,
+        outputs=quantized.outputs,
+        accuracy=accuracy(quantized.accuracy) if quantized.accuracy else None,
+        fidelity={"outputs": quantized.fidelity},
+        tried=quantized.tried,
+        notes=quantized.notes,
+        tools=quantized.tools,
+        seconds=quantized.seconds,
+        peak_rss_bytes=quantized.peak_rss_bytes,
+        unavailable=quantized.unavailable,
+    )
+
+
+def accuracy(found: Accuracy) -> Document:
+    """A score beside float's."""
+    return {
+        "metric": found.metric,
+        "samples": found.samples,
+        "float": found.float_score,
+        "quantized": found.quantized_score,
+        "drop": found.drop,
+        "tolerance": found.tolerance,
+        "ok": found.ok,
+        "why": found.why,
+    }
+
+
+def bundle(found: Bundle) -> Document:
+    """What `edgeq build` adds."""
+    return {"path": found.path, **plain(found.manifest)}
+
+
+def measurement(found: Measurement) -> Document:
+    """What was measured, without the raw samples."""
+    latency = plain(found.latency_ms)
+    return {
+        "device": plain(found.device),
+        "runtime": plain(found.runtime),
+        "settings": plain(found.settings),
+        "latency_ms": latency,
+        "memory_bytes": plain(found.memory_bytes),
+        "energy_mj": found.energy.per_inference_mj if found.energy else None,
+        "energy": plain(found.energy),
+        "parity": plain(found.parity),
+        "conditions": {**plain(found.conditions), "throttled": found.conditions.throttled},
+    }
+
+
+def validation(found: Validation) -> Document:
+    """What `edgeq validate` prints."""
+    return document(
+        metric=found.metric,
+        samples=found.samples,
+        float=found.float_score,
+        host=found.host_score,
+        device=found.device_score,
+        differing_samples=found.differing_samples,
+        ok=found.ok,
+    )
+
+
+def verdict(found: Verdict) -> Document:
+    """Whether all holds, with its checks."""
+    return {"ok": found.ok, "checks": plain(found.checks)}
+
+
+def report(found: Report) -> Document:
+    """What `edgeq profile`, `run` and `report` print: all that is known, side by side."""
+    content: Document = {"model": found.model}
+    unavailable: dict[str, str] = {}
+    if found.quantized:
+        content |= quantize(found.quantized)
+        unavailable |= found.quantized.unavailable
+    if found.bundle:
+        content["bundle"] = plain(found.bundle)
+    if found.measurement:
+        content |= measurement(found.measurement)
+        unavailable |= found.measurement.unavailable
+    if found.validation:
+        content["validation"] = validation(found.validation)
+    content |= {"unavailable": unavailable, "verdict": verdict(found.verdict)}
+    return document(**content)

@@ -1,0 +1,266 @@
+"""Tables for people, as rich renderables."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from edgeq.types import (
+    Check,
+    Measurement,
+    ModelGraph,
+    Placement,
+    Plan,
+    Port,
+    QuantizedModel,
+    Report,
+    Target,
+    Validation,
+)
+from edgeq.units import format_ms, format_size
+
+PLACEMENT_STYLES = {"cpu": "green", "npu": "green", "float": "yellow", "refused": "red"}
+
+
+def table(title: str | None, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
+    """A plain table; cells are taken as text, never as markup."""
+    result = Table(*columns, title=title, title_justify="left", box=None, pad_edge=False, title_style="bold")
+    for row in rows:
+        result.add_row(*(cell if isinstance(cell, Text) else Text(_cell(cell)) for cell in row))
+    return result
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, float):
+        return f"{value:.5g}"
+    # Names come from model files: control characters must not reach the terminal.
+    return "".join(char if char.isprintable() else "?" for char in str(value))
+
+
+def _mark(ok: bool) -> Text:
+    return Text("ok", "green") if ok else Text("no", "bold red")
+
+
+def inspect(graph: ModelGraph) -> RenderableType:
+    """Totals, inputs and outputs, operators."""
+    totals = [
+        ("format", f"{graph.format} ({graph.state})"),
+        ("file", format_size(graph.size_bytes)),
+        ("parameters", f"{graph.parameters:,}"),
+        ("weights", format_size(graph.weight_bytes)),
+        ("MACs", f"{graph.macs:,}"),
+        ("peak activations", format_size(graph.peak_activation_bytes)),
+        *(("note", note) for note in graph.notes),
+    ]
+    ends = [("input", index) for index in graph.inputs] + [("output", index) for index in graph.outputs]
+    ports = [(end, graph.tensors[i].name, _shape(graph.tensors[i].shape), graph.tensors[i].dtype) for end, i in ends]
+    macs: Counter[str] = Counter()
+    for operator in graph.operators:
+        macs[operator.type] += operator.macs
+    counts = Counter(operator.type for operator in graph.operators)
+    rows = [(kind, count, f"{macs[kind]:,}") for kind, count in counts.most_common()]
+    return Group(
+        table(graph.path, ("", ""), totals),
+        table("\nports", ("", "name", "shape", "dtype"), ports),
+        table("\noperators", ("operator", "count", "MACs"), rows),
+    )
+
+
+def _shape(shape: Sequence[int]) -> str:
+    return "x".join("?" if size < 0 else str(size) for size in shape) or "scalar"
+
+
+def targets(found: Iterable[Target]) -> RenderableType:
+    """The shelf."""
+    rows = [
+        (
+            target.name,
+            target.kind,
+            f"{target.cpu.cores} x {target.cpu.core}",
+            format_size(target.memory.ram_bytes),
+            ", ".join(runtime.name for runtime in target.runtimes),
+        )
+        for target in found
+    ]
+    return table(None, ("target", "kind", "cpu", "RAM", "runtimes"), rows)
+
+
+def target(found: Target) -> RenderableType:
+    """One profile with the source of each fact."""
+    clock = f"{found.cpu.clock_hz / 1e6:.0f} MHz" if found.cpu.clock_hz else "-"
+    facts = [
+        ("title", found.title),
+        ("kind", found.kind),
+        ("cpu", f"{found.cpu.arch} {found.cpu.core}, {found.cpu.cores} cores, {clock}"),
+        ("features", ", ".join(found.cpu.features) or "-"),
+        ("RAM", format_size(found.memory.ram_bytes)),
+        ("for one model", format_size(found.memory.model_budget_bytes)),
+        ("power meters", ", ".join(found.power) or "-"),
+    ]
+    runtimes = [(r.name, r.versions or "any", r.format, r.operators) for r in found.runtimes]
+    return Group(
+        table(found.name, ("", ""), facts),
+        table("\nruntimes", ("name", "versions", "format", "operator table"), runtimes),
+        table("\nsources", ("fact", "where"), [(source.fact, source.where) for source in found.sources]),
+    )
+
+
+def plan(found: Plan, *, every_operator: bool = False) -> RenderableType:
+    """What was chosen and why; operators grouped unless each one is asked for."""
+    memory, latency = found.memory, found.predicted.latency_ms
+    facts = [
+        ("runtime", found.runtime),
+        ("scheme", found.scheme.name + (f", ranges by {found.scheme.ranges}" if found.scheme.is_static else "")),
+        ("flash", format_size(memory.flash_bytes)),
+        ("RAM", f"{format_size(memory.ram_bytes)} (arena {format_size(memory.arena_bytes)})"),
+        ("latency", format_ms(latency) if latency is not None else f"- ({found.unavailable.get('latency_ms', '')})"),
+    ]
+    parts: list[RenderableType] = [
+        table(f"plan for {found.target}", ("", ""), facts),
+        _operators(found.operators, every_operator),
+        checks("\nchecks", found.checks),
+    ]
+    if found.rejected:
+        parts.append(table("\nnot taken", ("scheme", "why"), [(r.scheme, r.why) for r in found.rejected]))
+    return Group(*parts)
+
+
+def _operators(placements: Sequence[Placement], every_operator: bool) -> Table:
+    if every_operator:
+        rows: list[Sequence[object]] = [
+            (p.index, p.type, _placed(p.placement), p.signature, p.rule, p.why) for p in placements
+        ]
+        return table("\noperators", ("#", "operator", "where", "signature", "rule", "why"), rows)
+    groups = Counter((p.type, p.placement, p.signature, p.why) for p in placements)
+    grouped = [(count, kind, _placed(place), sign, why) for (kind, place, sign, why), count in groups.items()]
+    return table("\noperators", ("count", "operator", "where", "signature", "why"), grouped)
+
+
+def _placed(placement: str) -> Text:
+    return Text(placement, PLACEMENT_STYLES.get(placement, ""))
+
+
+def checks(title: str | None, found: Iterable[Check]) -> RenderableType:
+    """Checks with what was needed and had."""
+    rows = [
+        (_mark(check.ok), check.rule, check.subject, _quantity(check.needed, check.unit),
+         _quantity(check.available, check.unit), check.why + (f" (try: {check.hint})" if check.hint else ""))
+        for check in found
+    ]  # fmt: skip
+    return table(title, ("", "rule", "subject", "needed", "available", "why"), rows)
+
+
+def _quantity(value: float | str | None, unit: str) -> str:
+    if isinstance(value, int | float) and unit in ("bytes", "B"):
+        return format_size(value)
+    if isinstance(value, int | float) and unit == "ms":
+        return format_ms(value)
+    return f"{_cell(value)} {unit}" if value is not None and unit else _cell(value)
+
+
+def quantize(found: QuantizedModel) -> RenderableType:
+    """Float beside INT8, fidelity per output, what was given up on the way."""
+    artifact, accuracy = found.artifact, found.accuracy
+    rows: list[Sequence[object]] = [
+        ("scheme", "float32", found.plan.scheme.name),
+        ("size", format_size(artifact.float_size_bytes), format_size(artifact.size_bytes)),
+    ]
+    if accuracy:
+        rows.append((accuracy.metric, accuracy.float_score, accuracy.quantized_score))
+        rows.append(("drop", "", f"{_cell(accuracy.drop)} (accepted {accuracy.tolerance:.4g})"))
+    parts: list[RenderableType] = [table(artifact.path, ("", "float", "quantized"), rows)]
+    if found.fidelity:
+        scores = [(f.name, f.cosine, f.sqnr_db, f.max_abs_error) for f in found.fidelity]
+        parts.append(table("\nlikeness to float", ("output", "cosine", "SQNR dB", "max error"), scores))
+    if found.tried:
+        parts.append(
+            table("\ntried before", ("scheme", "why it was given up"), [(t.scheme, t.why) for t in found.tried])
+        )
+    parts += [Text(f"note: {_cell(note)}") for note in found.notes]
+    if accuracy and not accuracy.ok:
+        parts.append(Text(f"does not hold: {_cell(accuracy.why)}", "bold red"))
+    return Group(*parts)
+
+
+def ports(title: str, found: Sequence[Port]) -> RenderableType:
+    """An I/O contract."""
+    rows = [(port.name, _shape(port.shape), port.dtype, port.scale, port.zero_point) for port in found]
+    return table(title, ("name", "shape", "dtype", "scale", "zero point"), rows)
+
+
+def measurement(found: Measurement) -> RenderableType:
+    """Latency, memory, energy, parity, conditions; what is missing says why."""
+    latency, memory = found.latency_ms, found.memory_bytes
+    rows: list[Sequence[object]] = [("runtime", ", ".join(f"{key} {value}" for key, value in found.runtime.items()))]
+    if latency:
+        rows += [
+            ("latency", f"p50 {format_ms(latency.p50)}  p90 {format_ms(latency.p90)}  p99 {format_ms(latency.p99)}"),
+            ("", f"mean {format_ms(latency.mean)}  std {format_ms(latency.std)}  {latency.runs} runs"),
+            ("first, load", f"{format_ms(latency.first)}, {format_ms(latency.load)}"),
+        ]
+    rows.append(("peak RSS", format_size(memory.peak_rss)))
+    if found.energy:
+        rows.append(("energy", f"{found.energy.per_inference_mj:.4g} mJ above idle, from {found.energy.source}"))
+    if found.parity:
+        how = "exact" if found.parity.exact else f"within {found.parity.max_steps:.3g} steps"
+        rows.append(("parity", f"{how} on {found.parity.vectors} golden vectors"))
+    before, after = found.conditions.before, found.conditions.after
+    for name, value in (
+        ("governor", before.governor),
+        ("temperature", _between(before.temperature_c, after.temperature_c)),
+    ):
+        if value:
+            rows.append((name, value))
+    rows += [(f"no {quantity}", reason) for quantity, reason in found.unavailable.items()]
+    return table(f"measured on {_cell(found.device.get('name', 'device'))}", ("", ""), rows)
+
+
+def _between(before: float | None, after: float | None) -> str | None:
+    if before is None or after is None:
+        return None
+    return f"{before:.1f} °C before, {after:.1f} °C after"
+
+
+def validation(found: Validation) -> RenderableType:
+    """The metric by float, by the host and by the device."""
+    row = (
+        found.metric,
+        found.samples,
+        found.float_score,
+        found.host_score,
+        found.device_score,
+        found.differing_samples,
+    )
+    return table("validated", ("metric", "samples", "float", "host", "device", "differing"), [row])
+
+
+def report(found: Report) -> RenderableType:
+    """All of it, ending in the verdict."""
+    parts: list[RenderableType] = [Text(found.model, "bold")]
+    if found.quantized:
+        parts += [quantize(found.quantized), Text("")]
+    if found.measurement:
+        parts += [measurement(found.measurement), Text("")]
+    if found.validation:
+        parts += [validation(found.validation), Text("")]
+    parts.append(checks("verdict", found.verdict.checks))
+    holds = found.verdict.ok
+    parts.append(Text("everything holds" if holds else "not everything holds", "bold green" if holds else "bold red"))
+    return Group(*parts)
+
+
+def flat(found: Mapping[str, object], prefix: str = "") -> list[tuple[str, object]]:
+    """Rows of a nested mapping: `cpu.model` and its value."""
+    rows: list[tuple[str, object]] = []
+    for key, value in found.items():
+        if isinstance(value, Mapping):
+            rows += flat(value, f"{prefix}{key}.")
+        else:
+            rows.append((f"{prefix}{key}", ", ".join(map(str, value)) if isinstance(value, list) else value))
+    return rows

@@ -1,0 +1,128 @@
+"""Plan, convert, score, again and again, until the accuracy holds."""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, cast
+
+from edgeq import backends, store
+from edgeq.errors import ConvertError
+from edgeq.types import Dataset, ModelGraph, Plan, Progress, QuantizedModel, Rejected, silent
+
+if TYPE_CHECKING:
+    from edgeq.evaluation.scoring import Outputs
+    from edgeq.runtimes import Session
+
+
+class Candidate(NamedTuple):
+    """One conversion that was scored; `file` is in the search's temporary folder."""
+
+    quantized: QuantizedModel
+    file: Path
+
+
+def search(
+    graph: ModelGraph,
+    plans: Sequence[Plan],
+    dataset: Dataset,
+    out: Path,
+    *,
+    max_drop: float | None = None,
+    progress: Progress = silent,
+) -> QuantizedModel:
+    """Convert by each plan in turn until one holds; the model goes to `out`.
+
+    When none holds, the most accurate one is kept and its `accuracy.ok` is False. `tried` lists what was given up and
+    why. Raises ConvertError when nothing could be converted at all.
+    """
+    with tempfile.TemporaryDirectory(prefix="edgeq-search-") as scratch:
+        reference = _float_outputs(graph, plans[0], dataset, progress)
+        tried: list[Rejected] = []
+        failed: list[Candidate] = []
+        for number, plan in enumerate(plans):
+            label = describe(plan)
+            try:
+                candidate = _convert(graph, plan, dataset, Path(scratch) / f"{number}.{graph.format}", progress)
+            except ConvertError as error:
+                tried.append(Rejected(scheme=label, why=error.message))
+                continue
+            candidate = _score(candidate, graph, dataset, reference, max_drop, progress)
+            accuracy = candidate.quantized.accuracy
+            if accuracy is not None and accuracy.ok:
+                return _keep(candidate, out, tried)
+            tried.append(Rejected(scheme=label, why=accuracy.why if accuracy else "not scored"))
+            failed = [_better(failed[0], candidate)] if failed else [candidate]
+        if failed:
+            return _keep(failed[0], out, tried)
+    raise ConvertError(
+        f"no scheme could be converted: {'; '.join(f'{entry.scheme}: {entry.why}' for entry in tried)}",
+        where=graph.path,
+    )
+
+
+def describe(plan: Plan) -> str:
+    """Name of a plan's scheme with what sets it apart."""
+    parts = [plan.scheme.ranges] if plan.scheme.is_static else []
+    if plan.scheme.overrides:
+        parts.append(f"{len(plan.scheme.overrides)} operators in float")
+    return f"{plan.scheme.name} ({', '.join(parts)})" if parts else plan.scheme.name
+
+
+def _float_outputs(graph: ModelGraph, plan: Plan, dataset: Dataset, progress: Progress) -> Outputs | None:
+    """What the float model answers; None when the model came quantized."""
+    from edgeq.evaluation import scoring
+
+    if plan.scheme.name == "as_is":
+        return None
+    session = open_session(plan.runtime, Path(graph.path))
+    return scoring.collect(session, dataset, graph, dataset.evaluation, progress, step="scoring float")
+
+
+def _convert(graph: ModelGraph, plan: Plan, dataset: Dataset, file: Path, progress: Progress) -> Candidate:
+    converter = backends.find("converters", graph.format)
+    return Candidate(converter.convert(graph, plan, dataset, file, progress=progress), file)
+
+
+def _score(
+    candidate: Candidate,
+    graph: ModelGraph,
+    dataset: Dataset,
+    reference: Outputs | None,
+    max_drop: float | None,
+    progress: Progress,
+) -> Candidate:
+    from edgeq.evaluation import scoring
+
+    quantized = candidate.quantized
+    session = open_session(quantized.plan.runtime, candidate.file)
+    step = f"scoring {quantized.plan.scheme.name}"
+    outputs = scoring.collect(session, dataset, graph, dataset.evaluation, progress, step=step)
+    accuracy = scoring.accuracy(dataset, reference, outputs, max_drop=max_drop)
+    fidelity = scoring.fidelity(session.outputs, reference, outputs) if reference is not None else ()
+    return Candidate(dataclasses.replace(quantized, accuracy=accuracy, fidelity=fidelity), candidate.file)
+
+
+def open_session(runtime: str, path: Path) -> Session:
+    """A host session of a runtime for a model file."""
+    return cast("Session", backends.find("runtimes", runtime).open(path))
+
+
+def _better(one: Candidate, other: Candidate) -> Candidate:
+    """The candidate that lost less."""
+    return min(one, other, key=lambda candidate: _loss(candidate.quantized))
+
+
+def _loss(quantized: QuantizedModel) -> float:
+    if quantized.accuracy is None or quantized.accuracy.drop is None:
+        return float("inf")
+    return quantized.accuracy.drop
+
+
+def _keep(candidate: Candidate, out: Path, tried: Sequence[Rejected]) -> QuantizedModel:
+    """Move the file to `out` and name it there."""
+    store.write_bytes(out, candidate.file.read_bytes())
+    artifact = dataclasses.replace(candidate.quantized.artifact, path=out.name)
+    return dataclasses.replace(candidate.quantized, artifact=artifact, tried=tuple(tried))

@@ -1,0 +1,31 @@
+"""The verbs as plain functions, in the order a model travels: the public Python API.
+
+Each stage reads what the one before wrote and writes one JSON document: plan.json, quantized.json,
+bundle/manifest.json, measurement.json, validation.json, report.json.
+"""
+
+from edgeq.workflow.device import deploy, host_key, probe, profile, trust, validate
+from edgeq.workflow.doctor import doctor
+from edgeq.workflow.plan import Wish, default_output, plan, read_model
+from edgeq.workflow.quantize import Refused, build, holds, quantize
+from edgeq.workflow.run import report, run
+
+__all__ = [
+    "Refused",
+    "Wish",
+    "build",
+    "default_output",
+    "deploy",
+    "doctor",
+    "holds",
+    "host_key",
+    "plan",
+    "probe",
+    "profile",
+    "quantize",
+    "read_model",
+    "report",
+    "run",
+    "trust",
+    "validate",
+]

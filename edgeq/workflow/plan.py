@@ -1,0 +1,71 @@
+"""Model in, plan out."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from edgeq import backends, models, planning, store, targets
+from edgeq.types import Budgets, ModelGraph, Plan, Progress, silent
+
+Preference = Literal["latency", "memory", "accuracy"]
+KERAS_SUFFIXES = {".keras", ".h5", ".hdf5"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """What the user asks of a conversion; `scheme` forces one by name."""
+
+    prefer: Preference = "latency"
+    budgets: Budgets = field(default_factory=Budgets)
+    scheme: str | None = None
+
+
+def default_output(model: Path, target: str) -> Path:
+    """Where stage files go when nobody says: build/<model>/<target>."""
+    return Path("build") / safe_name(model.stem) / safe_name(Path(target).stem)
+
+
+def safe_name(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._-]+", "_", name).strip(".") or "model"
+
+
+def needs_import(model: Path) -> bool:
+    """Whether a model comes from Keras or as a SavedModel and must become TFLite first."""
+    return model.suffix.lower() in KERAS_SUFFIXES or (model / "saved_model.pb").is_file()
+
+
+def read_model(model: Path, folder: Path, progress: Progress = silent) -> ModelGraph:
+    """Structure of a model; Keras and SavedModel become float TFLite in `folder` first."""
+    if not needs_import(model):
+        return models.read(model)
+    imported = folder / f"{safe_name(model.stem)}_float.tflite"
+    progress("importing Keras", 0, 1)
+    backends.find("converters", "keras").to_tflite(model, imported)
+    progress("importing Keras", 1, 1)
+    return models.read(imported)
+
+
+def plan(model: Path, target: str, *, output: Path | None = None, wish: Wish | None = None) -> Plan:
+    """Which runtime and scheme a target gets, and why; written to plan.json."""
+    folder = output or default_output(model, target)
+    graph = read_model(model, folder)
+    found = choose(graph, target, wish or Wish())
+    store.write(folder / "plan.json", found)
+    return found
+
+
+def choose(graph: ModelGraph, target: str, wish: Wish) -> Plan:
+    profile = targets.load(target)
+    tables = targets.load_tables(profile, target)
+    return planning.choose(graph, profile, tables, budgets=wish.budgets, prefer=wish.prefer, scheme=wish.scheme)
+
+
+def candidates(graph: ModelGraph, target: str, wish: Wish) -> list[Plan]:
+    """Every plan that can be tried, best first, each with what was refused."""
+    profile = targets.load(target)
+    tables = targets.load_tables(profile, target)
+    found = planning.candidates(graph, profile, tables, budgets=wish.budgets, prefer=wish.prefer, scheme=wish.scheme)
+    return [candidate for candidate in found if candidate.ok]

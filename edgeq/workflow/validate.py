@@ -1,0 +1,71 @@
+"""The scoring samples on the device, beside host float and host INT8."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgeq import datasets, devices, models, search, store
+from edgeq.types import Bundle, Dataset, ModelGraph, Progress, QuantizedModel, Validation, silent
+from edgeq.workflow.device import connected, packed, send
+
+if TYPE_CHECKING:
+    from edgeq.evaluation.scoring import Outputs
+    from edgeq.lab.transports import Transport
+    from edgeq.runtimes import Array, Session
+
+
+def validate(
+    bundle: Path, device: str, data: str, *, output: Path | None = None, progress: Progress = silent
+) -> Validation:
+    """Run the scoring samples on the device and compare with host float and host INT8; written to validation.json."""
+    from edgeq.lab import deploy as deploying
+
+    found = deploying.load_bundle(bundle)
+    folder = store.make_folder(output or bundle.resolve().parent)
+    graph = models.read(bundle / found.manifest.model)
+    dataset = datasets.bind(datasets.load(data), graph)
+    session = search.open_session(found.manifest.runtime, Path(found.path) / found.manifest.model)
+    with connected(devices.load(device)) as transport:
+        there = _on_device(found, session, graph, dataset, transport, progress)
+    result = _compare(packed(bundle), session, graph, dataset, there, progress)
+    store.write(folder / "validation.json", result)
+    return result
+
+
+def _on_device(
+    bundle: Bundle, session: Session, graph: ModelGraph, dataset: Dataset, transport: Transport, progress: Progress
+) -> Outputs:
+    from edgeq.lab import bench
+    from edgeq.runtimes import decode
+
+    deployment = send(bundle, transport, progress)
+    stored = list(_stored(session, graph, dataset))
+    with tempfile.TemporaryDirectory(prefix="edgeq-validate-") as scratch:
+        answers = bench.evaluate(
+            transport, deployment.folder, bundle.manifest, stored, Path(scratch), progress=progress
+        )
+        return tuple(decode(port, answer) for port, answer in zip(session.outputs, answers, strict=True))
+
+
+def _stored(session: Session, graph: ModelGraph, dataset: Dataset) -> Iterator[list[Array]]:
+    from edgeq.runtimes import encode
+
+    for sample in datasets.samples(dataset, graph, dataset.evaluation):
+        yield [encode(port, real) for port, real in zip(session.inputs, sample, strict=True)]
+
+
+def _compare(
+    quantized: QuantizedModel,
+    session: Session,
+    graph: ModelGraph,
+    dataset: Dataset,
+    there: Outputs,
+    progress: Progress,
+) -> Validation:
+    from edgeq.evaluation import scoring
+
+    here = scoring.collect(session, dataset, graph, dataset.evaluation, progress, step="scoring on the host")
+    result = scoring.accuracy(dataset, here, there, max_drop=None)
