@@ -5,14 +5,17 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
+from pathlib import Path
 
 import click
 
 from edgeq import __version__, errors
 from edgeq.cli import (
     build,
+    defaults,
     deploy,
     devices,
     doctor,
@@ -35,19 +38,17 @@ EXIT_CODES: tuple[tuple[type[errors.EdgeqError], int], ...] = (
     (errors.EdgeqError, 1),
 )
 INTERRUPTED = 130
+PROJECT_FILE = Path("edgeq.yaml")
+"""Defaults of flags for the project in this folder; the environment and flags beat it."""
 
 
-class Group(click.Group):
-    """Commands in the order in which a model travels."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(self.commands)
-
-
-@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="edgeq")
-def cli() -> None:
+@click.pass_context
+def cli(ctx: click.Context) -> None:
     """A float model goes in, an INT8 deployment measured on the device comes out."""
+    if PROJECT_FILE.is_file():
+        ctx.default_map = defaults.load(PROJECT_FILE, cli)
 
 
 for verb in (inspect, targets, plan, quantize, build, deploy, profile, validate, run, report, devices, doctor):
@@ -57,28 +58,22 @@ for verb in (inspect, targets, plan, quantize, build, deploy, profile, validate,
 def main() -> None:
     """Entry point of the program: runs the command line and exits."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that a kill cleans up as Ctrl-C does
-    sys.exit(_exit_code(sys.argv[1:]))
-
-
-def _exit_code(argv: list[str]) -> int:
     try:
-        return int(cli.main(argv, prog_name="edgeq", standalone_mode=False) or 0)
+        sys.exit(cli.main(prog_name="edgeq", standalone_mode=False))
     except Refusal:
-        return 3
+        sys.exit(3)
     except errors.EdgeqError as error:
-        _show(error, as_json="--json" in argv)
-        return next(code for kind, code in EXIT_CODES if isinstance(error, kind))
-    except click.exceptions.Exit as stop:
-        return stop.exit_code
+        _show(error, as_json="--json" in sys.argv)
+        sys.exit(next(code for kind, code in EXIT_CODES if isinstance(error, kind)))
     except click.ClickException as error:
         error.show()
-        return error.exit_code
+        sys.exit(error.exit_code)
     except (KeyboardInterrupt, click.Abort):
-        print("interrupted", file=sys.stderr)  # noqa: T201
-        return INTERRUPTED
+        click.echo("interrupted", err=True)
+        sys.exit(INTERRUPTED)
     except BrokenPipeError:
-        sys.stderr.close()
-        return 1
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains once more at exit
+        sys.exit(1)
 
 
 def _show(error: errors.EdgeqError, *, as_json: bool) -> None:

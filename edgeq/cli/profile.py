@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 def command(
     bundle: Path, device: str, output: Path | None, resume: bool, as_json: bool, quiet: bool, **options: Any
 ) -> None:
-    """Deploy if needed; measure there; check parity with the golden vectors. Exit code 3 when something does not hold."""
+    """Deploy if needed, measure, check parity with the golden vectors. Exit code 3 when something does not hold."""
     from edgeq import workflow
 
     with common.progress(quiet) as progress:

@@ -32,7 +32,7 @@ def command(
     quiet: bool,
     **options: Any,
 ) -> None:
-    """Plan, quantize, build, deploy, profile. Exit code 3 when the plan, the accuracy, parity or a budget does not hold."""
+    """Plan, quantize, build, deploy, profile. Exit code 3 when plan, accuracy, parity or a budget does not hold."""
     from edgeq import workflow
     from edgeq.cli import profile, quantize
 

@@ -38,7 +38,7 @@ def test_wrong_sizes_say_what_would_be_right(text: int | str, says: str) -> None
         parse_size(text)
 
 
-@given(st.integers(0, 1 << 50))
+@given(st.integers(0, 10**15 - 1))
 def test_numbers_mean_bytes_however_they_are_written(size_bytes: int) -> None:
     assert parse_size(size_bytes) == parse_size(str(size_bytes)) == parse_size(f"{size_bytes} B") == size_bytes
 
