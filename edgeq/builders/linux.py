@@ -22,12 +22,13 @@ MINIMUM_VECTORS = 16
 RUNNER = Path(edgeq.__file__).parent / "lab" / "onboard"
 
 
-def build(
-    quantized: QuantizedModel, folder: Path, samples: Iterable[Sequence[Array]], out: Path, name: str
-) -> Bundle:
+def build(quantized: QuantizedModel, folder: Path, samples: Iterable[Sequence[Array]], out: Path, name: str) -> Bundle:
     """Build the bundle `out`; raises BuildError and OutputError."""
     store.make_folder(out.parent)
-    with store.writing(out), tempfile.TemporaryDirectory(prefix=f".{out.name}.", suffix=".part", dir=out.parent) as part:
+    with (
+        store.writing(out),
+        tempfile.TemporaryDirectory(prefix=f".{out.name}.", suffix=".part", dir=out.parent) as part,
+    ):
         manifest = _fill(Path(part) / out.name, quantized, folder, samples, name)
         if out.exists():
             out.rename(Path(part) / "old")
@@ -98,7 +99,9 @@ def _manifest(place: Path, quantized: QuantizedModel, name: str, vectors: int) -
         golden="golden.npz",
         golden_vectors=vectors,
         files=tuple(
-            FileEntry(path=path.relative_to(place).as_posix(), sha256=store.sha256(path), size_bytes=path.stat().st_size)
+            FileEntry(
+                path=path.relative_to(place).as_posix(), sha256=store.sha256(path), size_bytes=path.stat().st_size
+            )
             for path in paths
         ),
         tools={**quantized.tools, "edgeq": edgeq.__version__},

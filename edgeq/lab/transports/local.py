@@ -13,7 +13,7 @@ from typing import IO, cast
 
 from edgeq.errors import RuntimeMissing
 from edgeq.lab.transports import CONNECT_SECONDS, Transport
-from edgeq.lab.transports._session import AgentTransport
+from edgeq.lab.transports._jobs import AgentTransport
 from edgeq.types import Device
 
 
