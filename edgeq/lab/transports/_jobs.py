@@ -1,0 +1,205 @@
+"""A Transport made of jobs for the agent."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import signal
+import struct
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+
+from edgeq import store
+from edgeq.errors import Altered, CommandFailed, Disconnected, NotWritable, TimedOut, UsageError
+from edgeq.lab.transports import FILE_SECONDS, OUTPUT_LIMIT_BYTES, Completed, Sent
+from edgeq.lab.transports._session import FRAME_BYTES, Answer, Dialogue, Pipe, answer, command, farewell, pieces, source
+from edgeq.types import Device
+
+
+def ignore(piece: bytes) -> None:
+    """Do nothing with it."""
+
+
+class Lines:
+    """Split a stream into lines for a callback."""
+
+    def __init__(self, on_line: Callable[[str], None] | None) -> None:
+        self.on_line = on_line
+        self.rest = b""
+
+    def add(self, data: bytes, *, last: bool = False) -> None:
+        """Call back for each line that is whole, and for the rest at the end."""
+        if self.on_line is None:
+            return
+        *whole, self.rest = (self.rest + data).split(b"\n")
+        if last and self.rest:
+            whole.append(self.rest)
+        for line in whole:
+            self.on_line(line.decode("utf-8", "replace"))
+
+
+class AgentTransport:
+    """A Transport over a way to start programs on a device.
+
+    `open_pipe(argv)` starts one; `shut` closes the connection.
+    """
+
+    def __init__(self, device: Device, open_pipe: Callable[[list[str]], Pipe], shut: Callable[[], None]) -> None:
+        self.device = device
+        self._open_pipe = open_pipe
+        self._shut = shut
+
+    @contextlib.contextmanager
+    def _dialogue(self, job: Answer) -> Iterator[Dialogue]:
+        pipe = self._open_pipe(command(self.device.python))
+        dialogue = Dialogue(pipe, self.device)
+        try:
+            text = json.dumps(job).encode()
+            dialogue.write(source() + struct.pack(">cI", b"J", len(text)) + text)
+            yield dialogue
+        except (TimedOut, Disconnected):
+            pipe.close_input()
+            raise
+        except BaseException:
+            farewell(pipe)
+            raise
+        finally:
+            pipe.close()
+
+    def _ask(self, job: Answer, each: Callable[[bytes], None] = ignore) -> Answer:
+        with self._dialogue(job) as dialogue:
+            return self._result(dialogue, time.monotonic() + FILE_SECONDS, each)
+
+    def _result(self, dialogue: Dialogue, deadline: float, each: Callable[[bytes], None] = ignore) -> Answer:
+        while True:
+            kind, payload = self._next(dialogue, deadline)
+            if kind == b"R":
+                return answer(payload)
+            each(payload)
+
+    def _next(self, dialogue: Dialogue, deadline: float) -> tuple[bytes, bytes]:
+        while True:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                farewell(dialogue.pipe)
+                raise TimedOut(f"{self.device.name} did not finish in time")
+            frame = dialogue.receive(min(left, 1.0))
+            if frame is not None:
+                return frame
+
+    def run(
+        self,
+        argv: Sequence[str],
+        *,
+        timeout_seconds: float,
+        stdin: bytes = b"",
+        output_limit_bytes: int = OUTPUT_LIMIT_BYTES,
+        on_line: Callable[[str], None] | None = None,
+    ) -> Completed:
+        """Run a command to its end; see Transport."""
+        if not argv or any("\0" in word for word in argv):
+            raise UsageError("a command needs a name, and no word of it can hold a NUL character")
+        deadline = time.monotonic() + timeout_seconds
+        outputs = {b"O": bytearray(), b"S": bytearray()}
+        lines = Lines(on_line)
+        with self._dialogue({"job": "run", "argv": list(argv)}) as dialogue:
+            for piece in pieces(stdin):
+                dialogue.send(b"D", piece)
+            dialogue.send(b"E")
+            while True:
+                kind, payload = self._next(dialogue, deadline)
+                if kind == b"R":
+                    break
+                outputs.get(kind, bytearray()).extend(payload)
+                if sum(map(len, outputs.values())) > output_limit_bytes:
+                    raise CommandFailed(f"{self.device.name}: {argv[0]} wrote more than {output_limit_bytes} bytes")
+                if kind == b"O":
+                    lines.add(payload)
+        lines.add(b"", last=True)
+        return completed(argv, answer(payload), bytes(outputs[b"O"]), bytes(outputs[b"S"]))
+
+    def put(self, source: Path, destination: str, *, progress: Sent | None = None) -> None:
+        """Copy a file there; see Transport."""
+        total, done, digest = source.stat().st_size, 0, hashlib.sha256()
+        job: Answer = {"job": "put", "path": destination, "mode": 0o755 if source.stat().st_mode & 0o100 else 0o644}
+        with source.open("rb") as stream, self._dialogue(job) as dialogue:
+            while piece := stream.read(FRAME_BYTES):
+                dialogue.send(b"D", piece)
+                dialogue.receive(0)
+                digest.update(piece)
+                done += len(piece)
+                if progress:
+                    progress(done, max(total, done))
+            dialogue.send(b"E", digest.hexdigest().encode())
+            self._result(dialogue, time.monotonic() + FILE_SECONDS)
+
+    def get(self, source: str, destination: Path, *, limit_bytes: int) -> None:
+        """Copy a file here; see Transport."""
+        digest, size = hashlib.sha256(), 0
+        with store.replacing(destination) as temporary, temporary.open("wb") as stream:
+
+            def keep(piece: bytes) -> None:
+                nonlocal size
+                size += len(piece)
+                if size > limit_bytes:
+                    raise CommandFailed(f"{self.device.name}: {source} is bigger than {limit_bytes} bytes")
+                digest.update(piece)
+                stream.write(piece)
+
+            try:
+                told = self._ask({"job": "get", "path": source}, keep)
+            except NotWritable as error:
+                raise CommandFailed(error.message) from error
+            if told.get("sha256") != digest.hexdigest():
+                raise Altered(f"{self.device.name}: {source} changed while it was copied")
+
+    def hash(self, paths: Sequence[str]) -> dict[str, str]:
+        """SHA-256 of the files that exist there; see Transport."""
+        found = self._ask({"job": "hash", "paths": list(paths)}).get("hashes")
+        wanted = set(paths)
+        return {k: str(v) for k, v in found.items() if k in wanted} if isinstance(found, dict) else {}
+
+    def remove(self, paths: Sequence[str]) -> None:
+        """Remove files and folders; see Transport."""
+        self._ask({"job": "remove", "paths": list(paths)})
+
+    def make_folder(self, path: str) -> None:
+        """Create a folder and its parents; see Transport."""
+        self._ask({"job": "make_folder", "path": path})
+
+    def home(self) -> str:
+        """The home folder there; see Transport."""
+        return str(self._ask({"job": "home"}).get("home"))
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._shut()
+
+    def __enter__(self) -> AgentTransport:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def completed(argv: Sequence[str], told: Answer, stdout: bytes, stderr: bytes) -> Completed:
+    """What a run comes to; a negative status is a signal."""
+    status = told.get("status")
+    if not isinstance(status, int):
+        raise CommandFailed("the device did not tell how the command ended")
+    name = signal_name(-status) if status < 0 else None
+    code = 128 - status if status < 0 else status
+    return Completed(argv=tuple(argv), exit_status=code, signal=name, stdout=stdout, stderr=stderr)
+
+
+def signal_name(number: int) -> str:
+    """`SIGKILL` for 9."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

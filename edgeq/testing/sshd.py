@@ -1,0 +1,205 @@
+"""A real OpenSSH server on a port of its own, with its own keys, as a device for tests."""
+
+from __future__ import annotations
+
+import contextlib
+import getpass
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from edgeq.errors import ToolError
+from edgeq.types import Device
+
+START_SECONDS = 10.0
+_CONFIG = """\
+Port {port}
+ListenAddress {host}
+HostKey {folder}/host_key
+PidFile none
+AuthorizedKeysFile {folder}/authorized_keys
+PasswordAuthentication no
+KbdInteractiveAuthentication no
+UsePAM no
+StrictModes no
+PermitRootLogin prohibit-password
+AllowTcpForwarding yes
+PrintMotd no
+UseDNS no
+LogLevel VERBOSE
+"""
+
+
+@dataclass(kw_only=True)
+class Server:
+    """A running sshd: where it listens, the key that opens it, the file that vouches for it."""
+
+    folder: Path
+    host: str
+    port: int
+    user: str
+    key: Path
+    known_hosts: Path
+    log: Path
+    process: subprocess.Popen[bytes] = field(repr=False)
+
+    def device(self, **changes: object) -> Device:
+        """This server as a device, with this Python."""
+        words: dict[str, object] = {
+            "name": "bench",
+            "transport": "ssh",
+            "host": self.host,
+            "port": self.port,
+            "user": self.user,
+            "identity": str(self.key),
+            "folder": str(self.folder / "device"),
+            "python": sys.executable,
+        }
+        return Device(**{**words, **changes})  # type: ignore[arg-type]
+
+    @property
+    def url(self) -> str:
+        """`ssh://user@host:port`."""
+        return f"ssh://{self.user}@{self.host}:{self.port}"
+
+    def freeze(self) -> None:
+        """Stop the server and all that it started, as a device that hangs."""
+        for pid in [self.process.pid, *descendants(self.process.pid)]:
+            _signal(pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it go on."""
+        for pid in [*descendants(self.process.pid), self.process.pid]:
+            _signal(pid, signal.SIGCONT)
+
+    def stop(self) -> None:
+        """End the server and all that it started."""
+        pids = descendants(self.process.pid)
+        self.process.kill()
+        for pid in pids:
+            _signal(pid, signal.SIGKILL)
+        self.process.wait()
+
+
+def _signal(pid: int, number: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, number)
+
+
+def parents() -> dict[int, int]:
+    """Every process's parent."""
+    found = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            fields = (folder / "stat").read_text(errors="replace").rpartition(")")[2].split()
+            found[int(folder.name)] = int(fields[1])
+    return found
+
+
+def descendants(pid: int) -> list[int]:
+    """Processes that a process started, and theirs."""
+    table, found = parents(), [pid]
+    for one in found:
+        found += [child for child, parent in table.items() if parent == one]
+    return found[1:]
+
+
+def running_with(marker: str) -> list[int]:
+    """Processes that have a word on their command line; zombies have none."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if marker.encode() in (folder / "cmdline").read_bytes() and int(folder.name) != os.getpid():
+                found.append(int(folder.name))
+    return found
+
+
+def program() -> str:
+    """The sshd of this host; raises ToolError."""
+    found = shutil.which("sshd", path=os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin")
+    if found is None:
+        raise ToolError("there is no sshd on this host", hint="sudo apt install openssh-server")
+    return found
+
+
+def make_key(path: Path) -> Path:
+    """A new private key without a passphrase; its public half is beside it in `.pub`."""
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(path)], check=True, timeout=30)
+    return path
+
+
+def free_port(host: str = "127.0.0.1") -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as sock:
+        sock.bind((host, 0))
+        return int(sock.getsockname()[1])
+
+
+def prepare(folder: Path, host: str, port: int, options: Sequence[str]) -> None:
+    """Keys and configuration of one server."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in ("host_key", "user_key"):
+        if not (folder / name).exists():
+            make_key(folder / name)
+    shutil.copy(folder / "user_key.pub", folder / "authorized_keys")
+    kind, key = (folder / "host_key.pub").read_text().split()[:2]
+    name = host if port == 22 else f"[{host}]:{port}"
+    (folder / "known_hosts").write_text(f"{name} {kind} {key}\n")
+    config = _CONFIG.format(folder=folder, host=host, port=port)
+    (folder / "sshd_config").write_text("\n".join([*options, config]))
+
+
+@contextlib.contextmanager
+def running(
+    folder: Path,
+    *,
+    host: str = "127.0.0.1",
+    port: int | None = None,
+    options: Sequence[str] = (),
+    prefix: Sequence[str] = (),
+) -> Iterator[Server]:
+    """Start an sshd, stop it at the end; `options` are lines of sshd_config, `prefix` an argv such as `ip netns exec`.
+
+    Raises ToolError when there is no sshd or it does not start.
+    """
+    port = port or free_port(host)
+    argv = [*prefix, program(), "-D", "-e", "-f", str(folder / "sshd_config")]
+    prepare(folder, host, port, options)
+    if os.geteuid() == 0:
+        Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # sshd insists on it as root
+    log = folder / "sshd.log"
+    with log.open("ab") as stream:
+        process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream)
+    server = Server(
+        folder=folder,
+        host=host,
+        port=port,
+        user=getpass.getuser(),
+        key=folder / "user_key",
+        known_hosts=folder / "known_hosts",
+        log=log,
+        process=process,
+    )
+    try:
+        wait_until_it_answers(server)
+        yield server
+    finally:
+        server.stop()
+
+
+def wait_until_it_answers(server: Server) -> None:
+    """Wait for the server's greeting; raises ToolError."""
+    give_up = time.monotonic() + START_SECONDS
+    while time.monotonic() < give_up and server.process.poll() is None:
+        with contextlib.suppress(OSError), socket.create_connection((server.host, server.port), timeout=1) as sock:
+            if sock.recv(4) == b"SSH-":
+                return
+        time.sleep(0.05)
+    raise ToolError(f"sshd did not start: {server.log.read_text(errors='replace').strip()[-300:]}")
