@@ -57,10 +57,14 @@ class Transport(Protocol):
         ...
 
     def put(self, source: Path, destination: str, *, progress: Sent | None = None) -> None:
-        """Copy a file there: temporary name, hashed on the device, renamed. Its folder must exist.
+        """Copy a file there: temporary name, hashed on the device, renamed. Its folder is made.
 
         Raises DiskFull, NotWritable, Altered, TimedOut, Disconnected.
         """
+        ...
+
+    def put_all(self, files: Sequence[tuple[Path, str]], *, progress: Sent | None = None) -> None:
+        """`put` for many files in one go, in this order."""
         ...
 
     def get(self, source: str, destination: Path, *, limit_bytes: int) -> None:

@@ -31,6 +31,10 @@ FRAME_BYTES = 32768
 LARGEST_FRAME_BYTES = 16 << 20
 
 
+def nothing() -> None:
+    """Clean nothing up."""
+
+
 class Link:
     """The host at the other end of standard input and output."""
 
@@ -40,7 +44,7 @@ class Link:
         self.waiting_since: float | None = None
         self.writing = threading.Lock()
         self.changing = threading.RLock()
-        self.cleanup: Callable[[], None] = lambda: None
+        self.cleanup: Callable[[], None] = nothing
 
     def send(self, kind: bytes, payload: bytes = b"") -> None:
         """Write one frame whole; the host is gone if that fails."""
@@ -170,7 +174,7 @@ def run(link: Link, job: dict[str, Any]) -> dict[str, Any]:
     for thread in pumps:
         thread.join(2)  # a process that left the group may hold the pipe for ever
     with link.changing:
-        link.cleanup = lambda: None
+        link.cleanup = nothing
         return {"status": child.wait()}
 
 
@@ -223,23 +227,29 @@ def store(link: Link, stream: IO[bytes]) -> str:
             stream.write(payload)
 
 
-def put(link: Link, job: dict[str, Any]) -> dict[str, Any]:
+def put_one(link: Link, path: str, mode: int) -> None:
     """Receive a file; it gets its name when it is whole."""
-    path = job["path"]
+    folder = os.path.dirname(path) or "."
     try:
+        os.makedirs(folder, exist_ok=True)
         stream, temporary = temporary_file(link, path)
         expected = store(link, stream)
-        found = digest(temporary)
-        if found["sha256"] != expected:
+        if digest(temporary)["sha256"] != expected:
             raise OSError(errno.EIO, "what is on the disk is not what was sent", path)
-        os.chmod(temporary, job["mode"])
+        os.chmod(temporary, mode)
         with link.changing:
             os.replace(temporary, path)
-            link.cleanup = lambda: None
+            link.cleanup = nothing
     except OSError as error:
         raise OSError(error.errno, error.strerror, path) from None
-    sync_folder(os.path.dirname(path) or ".")
-    return found
+    sync_folder(folder)
+
+
+def put(link: Link, job: dict[str, Any]) -> dict[str, Any]:
+    """Receive files one after the other."""
+    for path, mode in job["files"]:
+        put_one(link, path, mode)
+    return {}
 
 
 def get(link: Link, job: dict[str, Any]) -> dict[str, Any]:
@@ -303,7 +313,7 @@ def main() -> None:
         name = errno.errorcode.get(getattr(error, "errno", None) or errno.ENOMEM, "?")
         with link.changing, contextlib.suppress(OSError):
             link.cleanup()
-            link.cleanup = lambda: None
+            link.cleanup = nothing
         text = getattr(error, "strerror", None) or str(error)
         link.finish(b"X", {"errno": name, "message": text, "path": getattr(error, "filename", None)})
     else:

@@ -55,7 +55,7 @@ class AgentTransport:
     @contextlib.contextmanager
     def _dialogue(self, job: Answer) -> Iterator[Dialogue]:
         pipe = self._open_pipe(command(self.device.python))
-        dialogue = Dialogue(pipe, self.device)
+        dialogue = Dialogue(pipe, self.device, what(job))
         try:
             text = json.dumps(job).encode()
             dialogue.write(source() + struct.pack(">cI", b"J", len(text)) + text)
@@ -85,7 +85,7 @@ class AgentTransport:
             left = deadline - time.monotonic()
             if left <= 0:
                 farewell(dialogue.pipe)
-                raise TimedOut(f"{self.device.name} did not finish in time")
+                raise TimedOut(f"{self.device.name}: {dialogue.what} did not end in time")
             frame = dialogue.receive(min(left, 1.0))
             if frame is not None:
                 return frame
@@ -123,17 +123,17 @@ class AgentTransport:
 
     def put(self, source: Path, destination: str, *, progress: Sent | None = None) -> None:
         """Copy a file there; see Transport."""
-        total, done, digest = source.stat().st_size, 0, hashlib.sha256()
-        job: Answer = {"job": "put", "path": destination, "mode": 0o755 if source.stat().st_mode & 0o100 else 0o644}
-        with source.open("rb") as stream, self._dialogue(job) as dialogue:
-            while piece := stream.read(FRAME_BYTES):
-                dialogue.send(b"D", piece)
-                dialogue.receive(0)
-                digest.update(piece)
-                done += len(piece)
-                if progress:
-                    progress(done, max(total, done))
-            dialogue.send(b"E", digest.hexdigest().encode())
+        self.put_all([(source, destination)], progress=progress)
+
+    def put_all(self, files: Sequence[tuple[Path, str]], *, progress: Sent | None = None) -> None:
+        """Copy files there, in this order; see Transport."""
+        total, done = sum(source.stat().st_size for source, _ in files), 0
+        with self._dialogue({"job": "put", "files": [[there, mode(source)] for source, there in files]}) as dialogue:
+            for source, _ in files:
+                for piece in sent(dialogue, source):
+                    done += len(piece)
+                    if progress:
+                        progress(done, max(total, done))
             self._result(dialogue, time.monotonic() + FILE_SECONDS)
 
     def get(self, source: str, destination: Path, *, limit_bytes: int) -> None:
@@ -185,6 +185,29 @@ class AgentTransport:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def what(job: Answer) -> str:
+    """A job in a message."""
+    argv = job.get("argv")
+    return f"the command {argv[0]}" if isinstance(argv, list) else f"{str(job['job']).replace('_', ' ')} of files"
+
+
+def mode(source: Path) -> int:
+    """Permissions of the copy there."""
+    return 0o755 if source.stat().st_mode & 0o100 else 0o644
+
+
+def sent(dialogue: Dialogue, source: Path) -> Iterator[bytes]:
+    """Send a file and then its hash; yields each piece after it went."""
+    digest = hashlib.sha256()
+    with source.open("rb") as stream:
+        while piece := stream.read(FRAME_BYTES):
+            dialogue.send(b"D", piece)
+            dialogue.receive(0)
+            digest.update(piece)
+            yield piece
+    dialogue.send(b"E", digest.hexdigest().encode())
 
 
 def completed(argv: Sequence[str], told: Answer, stdout: bytes, stderr: bytes) -> Completed:

@@ -106,7 +106,8 @@ def limit(seconds: float, abort: Callable[[], None], message: str) -> Iterator[N
 class Dialogue:
     """One job: frames to and from the agent, with signs of life both ways."""
 
-    def __init__(self, pipe: Pipe, device: Device) -> None:
+    def __init__(self, pipe: Pipe, device: Device, what: str) -> None:
+        self.what = what
         self.pipe = pipe
         self.device = device
         self.buffer = bytearray()

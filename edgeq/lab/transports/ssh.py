@@ -183,6 +183,8 @@ class ChannelPipe:
 
     def read(self, wait_seconds: float) -> bytes | None:
         """What the command wrote."""
+        if wait_seconds <= 0 and not (self._channel.recv_ready() or self._channel.eof_received):
+            return None
         self._channel.settimeout(max(wait_seconds, 0.001))
         try:
             return self._channel.recv(1 << 16)
