@@ -1,0 +1,69 @@
+"""Turn a float model into a quantized one. Each module has `convert`, or is an importer from another format."""
+
+from __future__ import annotations
+
+import resource
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from edgeq.types import Artifact, QuantizedModel, silent
+
+if TYPE_CHECKING:
+    from edgeq.types import Dataset, ModelGraph, Plan, Port, Progress
+
+
+class Convert(Protocol):
+    """The `convert` of a converter module."""
+
+    def __call__(
+        self, graph: ModelGraph, plan: Plan, dataset: Dataset | None, out: Path, *, progress: Progress = silent
+    ) -> QuantizedModel:
+        """Write the model that `plan` asks for to the file `out`, whole or not at all, and describe it.
+
+        `dataset` is bound to the model; a static scheme needs its calibration samples. Raises ConvertError,
+        OutputError. Scores are left open: evaluation fills them.
+        """
+        ...
+
+
+def describe(
+    graph: ModelGraph,
+    plan: Plan,
+    out: Path,
+    *,
+    inputs: tuple[Port, ...],
+    outputs: tuple[Port, ...],
+    notes: tuple[str, ...],
+    tools: Mapping[str, str],
+    seconds: float,
+) -> QuantizedModel:
+    """The document of the finished file `out`; hash and size are read from it."""
+    from edgeq import __version__, store
+
+    artifact = Artifact(
+        path=out.name,
+        format=graph.format,
+        sha256=store.sha256(out),
+        size_bytes=out.stat().st_size,
+        float_size_bytes=graph.size_bytes,
+    )
+    return QuantizedModel(
+        plan=plan,
+        artifact=artifact,
+        float_path=graph.path,
+        float_sha256=graph.sha256,
+        inputs=inputs,
+        outputs=outputs,
+        notes=notes,
+        tools={"edgeq": __version__, **tools},
+        seconds=round(seconds, 3),
+        peak_rss_bytes=peak_rss_bytes(),
+    )
+
+
+def peak_rss_bytes() -> int:
+    """The most memory that this process has held so far."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

@@ -1,0 +1,47 @@
+"""Operators that litert-quantizer 0.11 does not know, shown to it as ones that quantize in the same way.
+
+It looks at an operator's type and tensors, never at its options, and leaves unknown types in float: an island
+of DEQUANTIZE, operator, QUANTIZE. TFLite has int8 kernels for all of these.
+"""
+
+from __future__ import annotations
+
+from edgeq.converters.tflite.flatbuffer import Model, builtin_number, type_of_code
+
+Codes = dict[int, int]
+
+_STAND_INS = {
+    # values are moved: output scale is the input's
+    "DEPTH_TO_SPACE": "SPACE_TO_DEPTH",
+    "SQUEEZE": "SPACE_TO_DEPTH",
+    "EXPAND_DIMS": "RESHAPE",
+    # element by element: input and output have scales of their own
+    "RELU6": "RELU",
+    "LEAKY_RELU": "RELU",
+    "ELU": "RELU",
+    # one scale for all operands
+    "MINIMUM": "MAXIMUM",
+    "REDUCE_MAX": "REDUCE_MIN",
+}
+
+
+def put(model: Model) -> Codes:
+    """Change the types; returns the true ones by place of the operator code, for `take`."""
+    changed = {}
+    for place, code in enumerate(model.operatorCodes):
+        stand_in = _STAND_INS.get(type_of_code(code))
+        if stand_in is not None:
+            changed[place] = code.builtinCode
+            _set(code, builtin_number(stand_in))
+    return changed
+
+
+def take(model: Model, codes: Codes) -> None:
+    """Put the true types back. litert-quantizer adds codes behind those that were there."""
+    for place, number in codes.items():
+        _set(model.operatorCodes[place], number)
+
+
+def _set(code: object, number: int) -> None:
+    """Set a type, in the field of old files too, which ends at 127."""
+    vars(code).update(builtinCode=number, deprecatedBuiltinCode=min(number, 127))
