@@ -224,7 +224,7 @@ class ModelGraph:
 class InputSpec:
     """Where one model input's samples come from and how they are prepared.
 
-    Exactly one of `npz` and `images` is set. Values become `(x * scale - mean) / std` in float32, then
+    Exactly one of `npz` and `images` is set, or neither for a script's samples. Values become `(x * scale - mean) / std` in float32, then
     `transpose` orders the axes of one sample as the model wants them.
     """
 
@@ -259,7 +259,8 @@ class Dataset:
     """Samples, preprocessing, labels, metric; which samples calibrate and which score.
 
     `path` is the file that was named; `root` the folder its relative names start from. `function` names
-    a generator for `script.py:function`. `calibration` and `evaluation` are sample numbers.
+    a generator for `script.py:function`. `calibration` and `evaluation` are sample numbers. `notes` says
+    what was adapted to the model.
     """
 
     path: str
@@ -271,6 +272,7 @@ class Dataset:
     calibration: tuple[int, ...]
     evaluation: tuple[int, ...]
     function: str | None = None
+    notes: tuple[str, ...] = ()
 
 
 # --- planning --------------------------------------------------------------------------------
@@ -285,13 +287,15 @@ class Scheme:
 
     Names follow the field: `static_wi8_ai8`, `static_wi8_ai8_per_tensor`, `dynamic_wi8_af32`,
     `weight_only_wf16`, `float32`, `as_is` (a model that came quantized). `ranges` is how static
-    activations' ranges are chosen.
+    activations' ranges are chosen. `reduce_range` keeps weights to 7 bits, so that x86 kernels without
+    VNNI cannot saturate.
     """
 
     name: str
     default: Signature
     overrides: dict[int, Signature] = field(default_factory=dict)
     ranges: RangeMethod = "min-max"
+    reduce_range: bool = False
 
     @property
     def is_static(self) -> bool:
@@ -404,13 +408,13 @@ class Accuracy:
     metric's unit, positive when worse, whichever direction is better.
 
     `tolerance` is the drop that is still accepted; `why` says what is wrong when not `ok`. A model that
-    came quantized has no float score and no drop.
+    came quantized has no float score and no drop, and by cosine no score at all.
     """
 
     metric: str
     samples: int
     float_score: float | None
-    quantized_score: float
+    quantized_score: float | None
     drop: float | None
     tolerance: float
     ok: bool
