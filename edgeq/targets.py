@@ -14,7 +14,7 @@ from edgeq.documents import KeyPath, PathError
 from edgeq.errors import TargetError
 from edgeq.types import Constraint, OperatorTable, Signature, Target
 
-NAME = re.compile(r"[a-z0-9][a-z0-9.-]{0,99}")
+NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
 DATA_TYPES = frozenset({"float32", "float16", "int4", "int8", "uint8", "int16", "int32", "int64", "bool", "string"})
 _SIZES = ("ram", "flash", "model_budget", "reserved_flash", "reserved_ram")
 _POWER = frozenset({"hwmon", "rapl", "battery", "pmic"})
@@ -127,7 +127,7 @@ def _target_problems(target: Target, stem: str) -> Iterator[PathError]:
     if target.schema != 1:
         yield PathError(("schema",), f"should be 1, got {target.schema}")
     if target.name != stem or not NAME.fullmatch(target.name):
-        yield PathError(("name",), f"should be the file's name {stem!r} (a-z, 0-9, '.', '-'), got {target.name!r}")
+        yield PathError(("name",), f"should be the file's name {stem!r} (a-z, 0-9, ., _, -), got {target.name!r}")
     yield from _memory_problems(target)
     yield from _cpu_problems(target)
     if not target.runtimes:
@@ -135,7 +135,7 @@ def _target_problems(target: Target, stem: str) -> Iterator[PathError]:
     for index, spec in enumerate(target.runtimes):
         if not NAME.fullmatch(spec.operators):
             yield PathError(
-                ("runtimes", index, "operators"), f"{spec.operators!r} is not a table's name (a-z, 0-9, '.', '-')"
+                ("runtimes", index, "operators"), f"{spec.operators!r} is not a table's name (a-z, 0-9, ., _, -)"
             )
     for index, meter in enumerate(target.power):
         if meter not in _POWER:
@@ -219,7 +219,7 @@ def _table_problems(table: OperatorTable, stem: str) -> Iterator[PathError]:
     if table.schema != 1:
         yield PathError(("schema",), f"should be 1, got {table.schema}")
     if table.name != stem or not NAME.fullmatch(table.name):
-        yield PathError(("name",), f"should be the file's name {stem!r} (a-z, 0-9, '.', '-'), got {table.name!r}")
+        yield PathError(("name",), f"should be the file's name {stem!r} (a-z, 0-9, ., _, -), got {table.name!r}")
     for key in ("source", "version", "runtime"):
         if not getattr(table, key).strip():
             yield PathError((key,), "should not be empty")
