@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from edgeq import store
+from edgeq.converters import _flatbuffer as flatbuffer
 from edgeq.converters import describe
-from edgeq.converters.tflite import bias, calibration, flatbuffer, stand_in
+from edgeq.converters.tflite import bias, calibration, stand_in
 from edgeq.converters.tflite.recipe import RecipeManager, recipe
 from edgeq.converters.tflite.restore import float_weights, type_name
 from edgeq.errors import ConvertError, ModelError

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeq.converters.tflite.flatbuffer import Model, is_constant, operators, type_of
+from edgeq.converters._flatbuffer import Model, is_constant, operators, type_of
 from edgeq.converters.tflite.restore import type_name
 
 _LARGEST_STEPS = 2**30

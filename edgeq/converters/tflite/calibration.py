@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeq.converters.tflite.flatbuffer import Model, Names, is_constant, numbered
+from edgeq.converters._flatbuffer import Model, Names, is_constant, numbered
 from edgeq.converters.tflite.restore import type_name
 from edgeq.quantization.observers import RangeObserver
 from edgeq.runtimes import encode, litert

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
-from edgeq.converters.tflite.flatbuffer import Model, numbered, type_of
+from edgeq.converters._flatbuffer import Model, numbered, type_of
 from edgeq.errors import ConvertError
 from edgeq.types import Scheme, Signature
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeq.converters.tflite.flatbuffer import Model, Subgraph, Tensor, add_buffer, drop_unused, is_constant, type_of
+from edgeq.converters._flatbuffer import Model, Subgraph, Tensor, add_buffer, drop_unused, is_constant, type_of
 from edgeq.errors import ConvertError
 
 _STORED = {"INT8": np.int8, "UINT8": np.uint8, "INT16": np.int16, "INT32": np.int32, "FLOAT16": np.float16}

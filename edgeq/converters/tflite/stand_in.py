@@ -6,7 +6,7 @@ of DEQUANTIZE, operator, QUANTIZE. TFLite has int8 kernels for all of these.
 
 from __future__ import annotations
 
-from edgeq.converters.tflite.flatbuffer import Model, builtin_number, type_of_code
+from edgeq.converters._flatbuffer import Model, builtin_number, type_of_code
 
 Codes = dict[int, int]
 
