@@ -1,0 +1,84 @@
+"""One offer worked out: placements, predictions, checks, and the plan that they make."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import NamedTuple
+
+from edgeq.planning import arriving, checks, latency, memory, placement
+from edgeq.planning.offers import Offer
+from edgeq.planning.placement import Placed, Survey
+from edgeq.planning.view import View
+from edgeq.types import Budgets, Check, Plan, PlannedMemory, Predicted, RuntimeSpec, Scheme, Target
+
+
+class Draft(NamedTuple):
+    """What does not depend on how ranges are chosen; `unavailable` is why there is no latency."""
+
+    placed: tuple[Placed, ...]
+    memory: PlannedMemory
+    predicted: Predicted
+    unavailable: str | None
+
+
+def draw(ground: Survey, target: Target, offer: Offer) -> Draft:
+    """Place every operator and predict memory and latency."""
+    as_is = offer.scheme.name == "as_is"
+    placed = arriving.place_as_is(ground) if as_is else placement.place(ground, offer.scheme.default, offer.kept)
+    planned = memory.predict(ground.look, placed, target, as_is=as_is)
+    return Draft(placed, planned, *latency.predict(ground.look, placed, target))
+
+
+def plan(look: View, target: Target, runtime: RuntimeSpec, offer: Offer, draft: Draft, budgets: Budgets) -> Plan:
+    """The plan of a draft, with its checks."""
+    applied = _checks(look, target, runtime, offer, draft, budgets)
+    as_is = offer.scheme.name == "as_is"
+    overrides = {} if as_is else placement.overrides(draft.placed, offer.scheme)
+    return Plan(
+        target=target.name,
+        runtime=runtime.name,
+        format=runtime.format,
+        scheme=dataclasses.replace(offer.scheme, overrides=overrides),
+        ok=all(check.ok for check in applied),
+        model_sha256=look.graph.sha256,
+        operators=tuple(placement.shown(one) for one in draft.placed),
+        memory=draft.memory,
+        predicted=draft.predicted,
+        checks=applied,
+        unavailable={} if draft.unavailable is None else {"latency_ms": draft.unavailable},
+    )
+
+
+def without_runtime(look: View, target: Target, scheme: Scheme) -> Plan:
+    """The plan that says no: nothing on the target reads the model's format."""
+    size_bytes = look.graph.size_bytes
+    failed = tuple(checks.runtime_format(look, runtime) for runtime in target.runtimes)
+    none = Check(rule="runtime-format", subject=target.name, ok=False, why=f"{target.name} has no runtime.")
+    return Plan(
+        target=target.name,
+        runtime=target.runtimes[0].name if target.runtimes else "none",
+        format=look.graph.format,
+        scheme=scheme,
+        ok=False,
+        model_sha256=look.graph.sha256,
+        operators=(),
+        memory=PlannedMemory(flash_bytes=size_bytes, ram_bytes=size_bytes, arena_bytes=0),
+        predicted=Predicted(),
+        checks=failed or (none,),
+        unavailable={"latency_ms": "no runtime of the target reads the model"},
+    )
+
+
+def _checks(
+    look: View, target: Target, runtime: RuntimeSpec, offer: Offer, draft: Draft, budgets: Budgets
+) -> tuple[Check, ...]:
+    found = [
+        checks.runtime_format(look, runtime),
+        checks.state(look, offer.scheme),
+        *checks.operators(draft.placed),
+        checks.quantizes(look, draft.placed, offer.scheme),
+        checks.integer_types(offer.scheme, offer.why),
+        *checks.memory(draft.memory, target),
+        *checks.budgets(draft.memory, draft.predicted, budgets),
+    ]
+    return tuple(check for check in found if check is not None)

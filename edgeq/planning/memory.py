@@ -1,0 +1,161 @@
+"""Predicted bytes of a plan: the model file, the activations, both together."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+from edgeq.planning import view as views
+from edgeq.planning.placement import QUANTIZED, Placed
+from edgeq.planning.view import View
+from edgeq.types import PlannedMemory, Signature, Target, TensorSpec
+
+ITEM_BYTES = {
+    "bool": 1,
+    "int4": 0.5,
+    "int8": 1,
+    "uint8": 1,
+    "int16": 2,
+    "float16": 2,
+    "bfloat16": 2,
+    "int32": 4,
+    "float32": 4,
+    "int64": 8,
+    "float64": 8,
+}
+
+
+class Overhead(NamedTuple):
+    """What a file format adds in bytes: per scale of a tensor, per quantized tensor, per expanded tensor."""
+
+    scale: int
+    tensor: int
+    expanded: int
+
+
+_OVERHEAD = {
+    "tflite": Overhead(scale=12, tensor=64, expanded=200),
+    "onnx": Overhead(scale=5, tensor=420, expanded=220),
+}
+"""TFLite stores a float32 scale and an int64 zero point, and a table round them; QDQ ONNX a float32 scale and an 8-bit
+zero point, and two nodes with their names. An expanded tensor has an operator of its own that makes it float32."""
+
+
+def predict(look: View, placed: Iterable[Placed], target: Target, *, as_is: bool) -> PlannedMemory:
+    """Bytes of the file, of the activations, and at run time.
+
+    The file keeps its structure, weights shrink to their data type, biases stay 32 bits, scales are added. Run-time
+    memory is activations plus, off a microcontroller, the file, which is read whole. The interpreter's own memory is
+    not counted: it does not depend on the model.
+    """
+    placed = tuple(placed)
+    flash_bytes = look.graph.size_bytes if as_is else _file_bytes(look, placed)
+    activations_bytes = _arena_bytes(look, {} if as_is else dtypes(look, placed))
+    resident_bytes = 0 if target.kind == "mcu" else flash_bytes
+    return PlannedMemory(
+        flash_bytes=flash_bytes, ram_bytes=activations_bytes + resident_bytes, arena_bytes=activations_bytes
+    )
+
+
+def dtypes(look: View, placed: Iterable[Placed]) -> dict[int, str]:
+    """Data type that each floating-point activation gets: that of the operator that makes it, or reads it."""
+    found: dict[int, str] = {}
+    for one in placed:
+        kind = one.signature.activations
+        for tensor in views.operands(look, one.operator):
+            if tensor.index not in look.constants:
+                found.setdefault(tensor.index, kind)
+        found.update(dict.fromkeys(one.operator.outputs, kind))
+    return {index: kind for index, kind in found.items() if _is_real(look, index)}
+
+
+def stored_weights(look: View, one: Placed) -> list[tuple[TensorSpec, str]]:
+    """The constants that an operator stores otherwise than the file does, with their data type; no biases.
+
+    Weights that came as integers in a partly quantized file are restored, so they are stored anew as well.
+    """
+    layers = views.weights(look, one.operator)
+    kind = one.signature.weights
+    if kind is None and one.placement != "cpu":
+        return []
+    anew = [(tensor, kind) for tensor in layers if kind and views.stored(look, tensor).dtype != kind]
+    if one.signature.activations not in QUANTIZED:
+        return anew
+    bias = views.bias(look, one.operator)
+    skipped = {tensor.index for tensor in layers} | ({bias.index} if bias else set())
+    others = [tensor for tensor in views.operands(look, one.operator) if tensor.index not in skipped]
+    return anew + [(tensor, one.signature.activations) for tensor in others if _is_real_constant(look, tensor)]
+
+
+def item_bytes(dtype: str) -> float:
+    """Bytes of one value; an unknown type counts as four."""
+    return ITEM_BYTES.get(dtype, 4)
+
+
+def _file_bytes(look: View, placed: tuple[Placed, ...]) -> int:
+    overhead = _OVERHEAD[look.graph.format]
+    size = float(max(look.graph.size_bytes, look.graph.weight_bytes))
+    seen: set[int] = set()
+    for one in placed:
+        for tensor, kind in stored_weights(look, one):
+            if tensor.index not in seen:
+                seen.add(tensor.index)
+                size += _grown(look, one, tensor, kind, overhead)
+    quantized = sum(kind in QUANTIZED for kind in dtypes(look, placed).values())
+    return max(round(size + quantized * overhead.tensor), 0)
+
+
+def _grown(look: View, one: Placed, tensor: TensorSpec, kind: str, overhead: Overhead) -> float:
+    """Bytes that a constant adds to the file by its new data type; negative where it shrinks."""
+    if kind not in QUANTIZED:
+        return views.elements(tensor) * item_bytes(kind) - views.stored(look, tensor).size_bytes
+    now_bytes = views.stored(look, tensor).size_bytes
+    added = views.elements(tensor) * item_bytes(kind) - now_bytes
+    if kind == "float16":
+        return added + overhead.expanded
+    scales = views.channels(one.operator, tensor) if one.signature.granularity == "per-channel" else 1
+    with_bias = 2 if views.bias(look, one.operator) and one.signature.bias == "int32" else 1
+    return added + overhead.tensor + scales * overhead.scale * with_bias
+
+
+def _arena_bytes(look: View, kinds: Mapping[int, str]) -> int:
+    """Bytes of the arena of activations in their planned data types; what folds away takes none."""
+    from edgeq.models.liveness import arena_bytes
+
+    tensors = tuple(_retyped(look, tensor, kinds.get(tensor.index)) for tensor in look.graph.tensors)
+    return arena_bytes(dataclasses.replace(look.graph, tensors=tensors))
+
+
+def _retyped(look: View, tensor: TensorSpec, kind: str | None) -> TensorSpec:
+    if kind is not None and kind != tensor.dtype:
+        size_bytes = math.ceil(views.elements(tensor) * item_bytes(kind))
+        return dataclasses.replace(tensor, dtype=kind, size_bytes=size_bytes)
+    if tensor.index in look.constants and not tensor.is_constant:
+        return dataclasses.replace(tensor, is_constant=True)
+    return tensor
+
+
+def _is_real(look: View, index: int) -> bool:
+    tensor = look.tensors.get(index)
+    return tensor is not None and tensor.dtype in views.FLOATS and index not in look.constants
+
+
+def _is_real_constant(look: View, tensor: TensorSpec) -> bool:
+    return tensor.index in look.constants and tensor.dtype in views.FLOATS
+
+
+def moved_bytes(look: View, one: Placed, kinds: Mapping[int, str]) -> float:
+    """Bytes that an operator reads and writes: operands, weights as stored, results."""
+    stored = {tensor.index: kind for tensor, kind in stored_weights(look, one)}
+    touched = [*views.operands(look, one.operator), *views.results(look, one.operator)]
+    return sum(
+        views.elements(tensor) * item_bytes(stored.get(tensor.index) or kinds.get(tensor.index) or tensor.dtype)
+        for tensor in touched
+    )
+
+
+def signature_rate(signature: Signature) -> str:
+    """Which rate of a roofline a signature's arithmetic runs at; dynamic range multiplies integers too."""
+    return "int8" if signature.weights in ("int8", "uint8") or signature.activations in QUANTIZED else "float32"

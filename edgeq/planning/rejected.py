@@ -1,0 +1,38 @@
+"""Why each alternative to a plan was not taken."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from edgeq.planning import schemes
+from edgeq.planning.checks import wrong_format
+from edgeq.planning.offers import NOT_OFFERED
+from edgeq.planning.schemes import Prefer
+from edgeq.types import ModelGraph, Plan, Rejected, Target
+
+_AS_IS = "The model came quantized: it is taken as it stands, never quantized again."
+
+
+def runtimes(graph: ModelGraph, target: Target) -> Iterator[Rejected]:
+    """The runtimes that read another format."""
+    for runtime in target.runtimes:
+        if runtime.format != graph.format:
+            yield Rejected(scheme=runtime.name, why=wrong_format(runtime, graph.format))
+
+
+def plans(best: Plan, others: Sequence[Plan], prefer: Prefer) -> Iterator[Rejected]:
+    """The other plans: the check that one fails, or its place in the order."""
+    for plan in others:
+        name = f"{plan.runtime} {schemes.label(plan.scheme)}"
+        failed = next((check for check in plan.checks if not check.ok), None)
+        behind = f"{best.runtime} {schemes.label(best.scheme)}"
+        why = f"It comes after {behind} when {prefer} is preferred; it is tried when that loses too much accuracy."
+        yield Rejected(scheme=name, why=failed.why if failed else why)
+
+
+def never_offered(offered: Sequence[Plan]) -> Iterator[Rejected]:
+    """The known schemes that were not planned at all."""
+    names = {plan.scheme.name for plan in offered}
+    for name in schemes.KNOWN:
+        if name not in names:
+            yield Rejected(scheme=name, why=_AS_IS if names == {"as_is"} else NOT_OFFERED[name])

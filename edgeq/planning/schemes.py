@@ -1,0 +1,143 @@
+"""Which schemes there are, in which order they are tried, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Literal, NamedTuple
+
+from edgeq.errors import PlanError
+from edgeq.types import FLOAT32, Cpu, Plan, RangeMethod, Scheme, Signature
+
+Prefer = Literal["latency", "memory", "accuracy"]
+Format = Literal["tflite", "onnx"]
+
+KNOWN = (
+    "static_wi8_ai8",
+    "static_wi8_ai8_per_tensor",
+    "static_wi8_ai8_mixed",
+    "dynamic_wi8_af32",
+    "weight_only_wf16",
+    "float32",
+    "as_is",
+)
+
+
+class Step(NamedTuple):
+    """One rung of the ladder; `signedness` counts the choices that the CPU's table gives."""
+
+    name: str
+    ranges: RangeMethod = "min-max"
+    signedness: int = 0
+
+
+_LADDER = (
+    Step("static_wi8_ai8"),
+    Step("static_wi8_ai8", "mean-squared-error"),
+    Step("static_wi8_ai8", "percentile"),
+    Step("static_wi8_ai8", "min-max", 1),
+    Step("static_wi8_ai8_per_tensor"),
+    Step("static_wi8_ai8_per_tensor", "mean-squared-error"),
+    Step("static_wi8_ai8_per_tensor", "percentile"),
+    Step("static_wi8_ai8_mixed"),
+    Step("static_wi8_ai8_mixed", "mean-squared-error"),
+    Step("dynamic_wi8_af32"),
+    Step("weight_only_wf16"),
+    Step("float32"),
+)
+"""Fastest first: integer arithmetic throughout, then in parts, then float arithmetic on smaller weights."""
+
+_RISK = (
+    "as_is",
+    "float32",
+    "weight_only_wf16",
+    "dynamic_wi8_af32",
+    "static_wi8_ai8_mixed",
+    "static_wi8_ai8",
+    "static_wi8_ai8_per_tensor",
+)
+"""Least accuracy at risk first."""
+
+_FLOATING = {
+    "dynamic_wi8_af32": Signature(
+        activations="float32", weights="int8", granularity="per-channel", symmetric="weights"
+    ),
+    "weight_only_wf16": Signature(activations="float32", weights="float16"),
+    "float32": FLOAT32,
+}
+
+
+class Signedness(NamedTuple):
+    """Integer types of a static scheme, with the reason."""
+
+    activations: str
+    weights: str
+    why: str
+    reduce_range: bool = False
+
+
+_NO_VNNI = "this x86 CPU is not known to have VNNI, and without it onnxruntime's kernels saturate on int8 weights."
+_INT8 = Signedness("int8", "int8", "int8 activations and int8 weights, as the kernels of this CPU expect.")
+_UINT8_FIRST = (
+    Signedness("uint8", "uint8", f"uint8 activations and uint8 weights: {_NO_VNNI}"),
+    Signedness("uint8", "int8", f"int8 weights kept to 7 bits: {_NO_VNNI}", reduce_range=True),
+)
+_X86 = ("x86_64", "amd64", "i386", "i686")
+_VNNI = ("avx512_vnni", "avx_vnni")
+
+
+def signedness(model_format: Format, cpu: Cpu) -> tuple[Signedness, ...]:
+    """Integer types to try, best first.
+
+    On AVX2 without VNNI onnxruntime scores kws_dscnn 0.09 in int8/int8, 0.900 in uint8/uint8, 0.898 in uint8/int8 with
+    7-bit weights, and mobilenet_v2 0.752, 0.792, 0.794 (design/facts.md).
+    """
+    saturates = model_format == "onnx" and cpu.arch in _X86 and not set(_VNNI).intersection(cpu.features)
+    return _UINT8_FIRST if saturates else (_INT8,)
+
+
+def demand_known(name: str | None) -> None:
+    """Raise PlanError for a scheme's name that does not exist."""
+    if name is not None and name not in KNOWN:
+        raise PlanError(f"unknown scheme {name!r}", hint=f"use one of {', '.join(KNOWN)}")
+
+
+def ladder(model_format: Format, cpu: Cpu) -> Iterator[tuple[Scheme, str]]:
+    """Every scheme for a float model, fastest first, with a sentence on its integer types."""
+    choices = signedness(model_format, cpu)
+    for step in _LADDER:
+        if step.signedness < len(choices):
+            choice = choices[step.signedness]
+            default = _FLOATING.get(step.name) or _static(choice, step.name)
+            reduced = choice.reduce_range and step.name not in _FLOATING
+            scheme = Scheme(name=step.name, default=default, ranges=step.ranges, reduce_range=reduced)
+            yield scheme, choice.why
+
+
+def _static(choice: Signedness, name: str) -> Signature:
+    return Signature(
+        activations=choice.activations,
+        weights=choice.weights,
+        bias="int32",
+        granularity="per-tensor" if name.endswith("_per_tensor") else "per-channel",
+        symmetric="weights" if choice.weights == "int8" else "none",
+    )
+
+
+def order(prefer: Prefer) -> Callable[[Plan, int], float]:
+    """Sort key of a plan at a place in the ladder: smaller is tried earlier. Raises PlanError."""
+    orders: dict[str, Callable[[Plan, int], float]] = {
+        "latency": lambda _, place: place,
+        "memory": lambda plan, _: plan.memory.ram_bytes,
+        "accuracy": lambda plan, _: _RISK.index(plan.scheme.name),
+    }
+    if prefer not in orders:
+        raise PlanError(f"unknown preference {prefer!r}", hint=f"use one of {', '.join(orders)}")
+    return orders[prefer]
+
+
+def label(scheme: Scheme) -> str:
+    """Name of a scheme with what sets it apart from others of that name."""
+    if not scheme.is_static:
+        return scheme.name
+    bits = " in 7 bits" if scheme.reduce_range else ""
+    return f"{scheme.name} ({scheme.default.activations}/{scheme.default.weights}{bits}, {scheme.ranges})"

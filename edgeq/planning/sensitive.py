@@ -1,0 +1,133 @@
+"""Which operators lose the most by 8 bits, so that a mixed scheme keeps them in float."""
+
+from __future__ import annotations
+
+from edgeq.planning import view as views
+from edgeq.planning.view import View
+from edgeq.types import Operator
+
+_KINDS = {
+    "an exponential spreads its values over many magnitudes": "SOFTMAX LOG_SOFTMAX EXP Softmax LogSoftmax Exp",
+    "rounding errors add up from step to step": "LSTM RNN GRU SVDF UNIDIRECTIONAL_SEQUENCE_LSTM "
+    "UNIDIRECTIONAL_SEQUENCE_RNN BIDIRECTIONAL_SEQUENCE_LSTM BIDIRECTIONAL_SEQUENCE_RNN",
+    "a normalization divides by a statistic of few large values": "LayerNormalization GroupNormalization "
+    "InstanceNormalization SimplifiedLayerNormalization SkipLayerNormalization RMSNormalization LpNormalization "
+    "L2_NORMALIZATION",
+    "a gate scales everything that follows": "HARD_SWISH LOGISTIC TANH GELU HardSwish HardSigmoid Sigmoid Tanh Gelu "
+    "Erf",
+}
+_REASONS = {kind: why for why, kinds in _KINDS.items() for kind in kinds.split()}
+
+_ROOTS = ("SQRT", "RSQRT", "Sqrt", "Rsqrt")
+_MEANS = ("MEAN", "ReduceMean")
+_BEFORE_ROOT = (
+    ("ADD", "MAXIMUM", "Add", "Max"),
+    _MEANS,
+    ("POW", "SQUARE", "SQUARED_DIFFERENCE", "MUL", "Pow", "Mul"),
+    ("SUB", "MEAN", "Sub", "ReduceMean"),
+    _MEANS,
+)
+"""Backwards from the root: epsilon, variance, square, difference, mean; a step that is not there is passed over."""
+_AFTER_ROOT = ("DIV", "MUL", "SUB", "ADD", "Div", "Mul", "Reciprocal")
+_ADDITIONS = ("ADD", "Add")
+_PRODUCTS = ("MUL", "Mul")
+_SOFTMAX = ("SOFTMAX", "Softmax")
+_NORMALIZATIONS = ("LayerNormalization", "SimplifiedLayerNormalization", "SkipLayerNormalization", "RMSNormalization")
+_MATRIX_PRODUCTS = ("MatMul", "BATCH_MATMUL")
+_LAYERS = ("Gemm", "Conv", "FULLY_CONNECTED", "CONV_2D")
+_OUTLIERS = "a few very large values run through a transformer between its matrix products"
+_STATISTIC = "it is part of a layer normalization, which divides by a statistic of few large values"
+
+
+def sensitive(look: View) -> dict[int, str]:
+    """Sensitive operators by index, each with the reason; operators on constants are none of them."""
+    moving = {operator.index for operator in look.graph.operators if not views.on_constants(look, operator)}
+    found = dict(_residual_stream(look) if _is_transformer(look) else {}) | _ends(look)
+    for operator in look.graph.operators:
+        if operator.type in _ROOTS:
+            found.update(dict.fromkeys(_normalization(look, operator), _STATISTIC))
+        if operator.type in _REASONS:
+            found[operator.index] = _REASONS[operator.type]
+        if _is_gated(look, operator):
+            found[operator.index] = "it multiplies by a gate"
+    return {index: why for index, why in found.items() if index in moving}
+
+
+def _is_transformer(look: View) -> bool:
+    """Whether the graph has attention: a softmax, a normalization, and products of two activations."""
+    kinds = {operator.type for operator in look.graph.operators}
+    if kinds.isdisjoint(_SOFTMAX) or kinds.isdisjoint((*_NORMALIZATIONS, *_ROOTS)):
+        return False
+    products = (operator for operator in look.graph.operators if operator.type in _MATRIX_PRODUCTS)
+    return any(not views.weights(look, product) for product in products)
+
+
+def _residual_stream(look: View) -> dict[int, str]:
+    """All that computes between the matrix products of a transformer."""
+    return {one.index: _OUTLIERS for one in look.graph.operators if one.type not in (*_MATRIX_PRODUCTS, *_LAYERS)}
+
+
+def _ends(look: View) -> dict[int, str]:
+    """The first and the last layer that have weights."""
+    layers = [operator for operator in look.graph.operators if views.weights(look, operator)]
+    if not layers:
+        return {}
+    return {layers[-1].index: "it is the last layer", layers[0].index: "it is the first layer"}
+
+
+def _normalization(look: View, root: Operator) -> set[int]:
+    """Operators of the cluster round a square root: mean, difference, square before it; division after it."""
+    cluster = [root]
+    current = [root]
+    for kinds in _BEFORE_ROOT:
+        makers = {maker.index: maker for operator in current for maker in _makers(look, operator)}
+        found = [maker for maker in makers.values() if maker.type in kinds]
+        current = found or current
+        cluster += found
+    return {operator.index for operator in cluster} | _after(look, root, steps=3)
+
+
+def _after(look: View, root: Operator, steps: int) -> set[int]:
+    """The divisions and products that apply the statistic, a few steps behind the root."""
+    reached = {root.index}
+    current = [root]
+    for _ in range(steps):
+        outputs = [output for operator in current for output in operator.outputs]
+        readers = [reader for output in outputs for reader in look.consumers.get(output, ())]
+        current = [reader for reader in readers if reader.type in _AFTER_ROOT and reader.index not in reached]
+        current = list({reader.index: reader for reader in current}.values())
+        reached.update(reader.index for reader in current)
+    return reached
+
+
+def _is_gated(look: View, operator: Operator) -> bool:
+    """Whether the operator multiplies by the result of a gate (hard-swish, squeeze-and-excite)."""
+    if operator.type not in _PRODUCTS:
+        return False
+    return any(_is_gate(look, maker) for maker in _makers(look, operator))
+
+
+def _is_gate(look: View, operator: Operator) -> bool:
+    if operator.type in ("LOGISTIC", "Sigmoid", "HardSigmoid", "HARD_SWISH", "HardSwish"):
+        return True
+    if operator.type in _PRODUCTS:  # hard sigmoid written out: relu6(x + 3) * 1/6
+        return any(_is_shifted_clip(look, maker) for maker in _makers(look, operator))
+    return _is_shifted_clip(look, operator)
+
+
+def _is_shifted_clip(look: View, operator: Operator) -> bool:
+    """relu6(x + constant), the core of a hard sigmoid; TFLite fuses the clip into the addition."""
+    fused = operator.attributes.get("fused_activation_function") or operator.attributes.get("activation")
+    if operator.type in _ADDITIONS:
+        return str(fused).upper() == "RELU6" and _adds_constant(look, operator)
+    if operator.type not in ("RELU6", "Clip"):
+        return False
+    return any(maker.type in _ADDITIONS and _adds_constant(look, maker) for maker in _makers(look, operator))
+
+
+def _adds_constant(look: View, operator: Operator) -> bool:
+    return any(tensor.index in look.constants for tensor in views.operands(look, operator))
+
+
+def _makers(look: View, operator: Operator) -> list[Operator]:
+    return [look.producers[index] for index in operator.inputs if index in look.producers]
