@@ -38,12 +38,15 @@ def show(path: KeyPath) -> str:
     return text.removeprefix(".")
 
 
-def located(error: type[EdgeqError], problem: PathError, where: str, lines: Lines) -> EdgeqError:
+def located(
+    error: type[EdgeqError], problem: PathError, where: str, lines: Lines, hint: str | None = None
+) -> EdgeqError:
     """The problem as an `error` at its line, or at the line of the nearest mapping around it."""
     path = problem.path
     known = (lines[path[:n]] for n in range(len(path), -1, -1) if path[:n] in lines)
     line = problem.line or next(known, None)
-    return error(f"{show(path)}: {problem}" if path else str(problem), where=f"{where}:{line}" if line else where)
+    message = f"{show(path)}: {problem}" if path else str(problem)
+    return error(message, where=f"{where}:{line}" if line else where, hint=hint)
 
 
 def explain(cls: type[object], problem: ValidationError) -> PathError:

@@ -1,0 +1,237 @@
+"""The devices known on this host: names and addresses to Device. No secrets are kept."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import difflib
+import fcntl
+import ipaddress
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from edgeq import documents
+from edgeq.errors import DeviceError, OutputError, UsageError
+from edgeq.types import Device
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+_ADDRESS = re.compile(r"([a-z][a-z0-9+-]{0,30}):(.*)", re.DOTALL)
+_AUTHORITY = re.compile(r"(?:(?P<user>[^@]*)@)?(?P<host>\[[^\]]*\]|[^:\[\]@]*)(?::(?P<port>[^:]*))?")
+_HOST = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,252})")
+_USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}\$?")
+_SECRET = re.compile(r"pass(word|phrase|wd)?|secret|token|private_?key", re.IGNORECASE)
+_NO_SECRETS = "use a key (identity: ~/.ssh/id_ed25519) or an SSH agent"
+_OPTIONS = ("identity", "folder", "python", "meter", "notes")
+_COMMENT = "Devices known to edgeq on this host. Written by `edgeq devices add` and `remove`; comments are not kept."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Entry:
+    address: str
+    identity: str | None = None
+    folder: str | None = None
+    python: str | None = None
+    meter: str | None = None
+    notes: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _File:
+    schema: int = 1
+    devices: dict[str, _Entry] = field(default_factory=dict)
+
+
+def file() -> Path:
+    """Where devices are kept: EDGEQ_DEVICES, else `edgeq/devices.yaml` in the user's configuration folder."""
+    if own := os.environ.get("EDGEQ_DEVICES"):
+        return Path(own)
+    base = os.environ.get("XDG_CONFIG_HOME") or "~/.config"
+    return Path(base).expanduser() / "edgeq" / "devices.yaml"
+
+
+def load(ref: str) -> Device:
+    """The device with that name, or at that address (`local:`, `ssh://user@host:port`, ...); raises DeviceError."""
+    if _ADDRESS.fullmatch(ref):
+        return _device(ref, _Entry(address=ref), where=None)
+    known = _read().devices
+    if ref not in known:
+        close = difflib.get_close_matches(ref[:100], known, n=1)
+        hint = f"did you mean {close[0]}?" if close else f"edgeq devices add {_shown_name(ref)} ssh://user@host"
+        raise DeviceError(f"no device is called {ref[:100]!r}", hint=hint)
+    return _device(ref, known[ref], where=str(file()))
+
+
+def load_all() -> list[Device]:
+    """All devices that are kept, by name; raises DeviceError."""
+    return [_device(name, entry, where=str(file())) for name, entry in sorted(_read().devices.items())]
+
+
+def add(name: str, address: str, **options: str | None) -> Device:
+    """Keep a device under a name; options are identity, folder, python, meter, notes.
+
+    Raises UsageError for a bad or taken name, DeviceError for a bad address, OutputError.
+    """
+    _check_name(name)
+    unknown = [option for option in options if option not in _OPTIONS]
+    if unknown:
+        raise UsageError(_unknown_option(unknown[0]), hint=_NO_SECRETS if _SECRET.search(unknown[0]) else None)
+    entry = _Entry(address=address, **{key: value for key, value in options.items() if value is not None})
+    device = _device(name, entry, where=None)
+    with _locked():
+        known = _read().devices
+        if name in known:
+            raise UsageError(f"a device is called {name!r} already", hint=f"edgeq devices remove {name}")
+        _write({**known, name: entry})
+    return device
+
+
+def remove(name: str) -> None:
+    """Forget a device; raises DeviceError if it is not known, OutputError."""
+    with _locked():
+        known = _read().devices
+        if name not in known:
+            raise DeviceError(f"no device is called {name[:100]!r}", hint="edgeq devices")
+        _write({key: entry for key, entry in known.items() if key != name})
+
+
+# --- the file --------------------------------------------------------------------------------
+
+
+def _read() -> _File:
+    path = file()
+    if not path.exists():
+        return _File()
+    data, lines = documents.read_yaml(path, error=DeviceError)
+    try:
+        _check_data(data)
+    except documents.PathError as problem:
+        raise documents.located(DeviceError, problem, str(path), lines, hint=_NO_SECRETS) from problem
+    found = documents.decode(_File, data, where=str(path), lines=lines, error=DeviceError)
+    for name, entry in found.devices.items():
+        where = f"{path}:{lines[('devices', name)]}"
+        if not _NAME.fullmatch(name):
+            raise DeviceError(f"{name!r} cannot be a device's name", where=where)
+        _device(name, entry, where=where)
+    return found
+
+
+def _check_data(data: dict[str, Any]) -> None:
+    """Raise PathError for a key that would hold a secret."""
+    entries = data.get("devices")
+    for name, entry in entries.items() if isinstance(entries, dict) else ():
+        for key in entry if isinstance(entry, dict) else ():
+            if _SECRET.search(key):
+                raise documents.PathError(("devices", name, key), "secrets are not kept here")
+
+
+def _write(known: dict[str, _Entry]) -> None:
+    plain = {name: _given(entry) for name, entry in sorted(known.items())}
+    documents.write_yaml(file(), {"schema": 1, "devices": plain}, comment=_COMMENT)
+
+
+def _given(entry: _Entry) -> dict[str, str]:
+    return {key: value for key, value in dataclasses.asdict(entry).items() if value is not None}
+
+
+@contextlib.contextmanager
+def _locked() -> Iterator[None]:
+    """Keep other processes from changing the file at the same time; the lock ends with the process."""
+    path = file().with_name(f".{file().name}.lock")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    except OSError as problem:
+        raise OutputError(f"cannot write: {(problem.strerror or str(problem)).lower()}", where=str(file())) from problem
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _check_name(name: str) -> None:
+    if not _NAME.fullmatch(name):
+        raise UsageError(
+            f"{name[:100]!r} cannot be a device's name", hint="use letters, digits, '.', '_' and '-', such as pi5-lab"
+        )
+
+
+def _shown_name(text: str) -> str:
+    return text if _NAME.fullmatch(text) else "NAME"
+
+
+def _unknown_option(name: str) -> str:
+    if _SECRET.search(name):
+        return "secrets are not kept"
+    return f"unknown option {name!r}; known are {', '.join(_OPTIONS)}"
+
+
+# --- addresses -------------------------------------------------------------------------------
+
+
+def _device(name: str, entry: _Entry, *, where: str | None) -> Device:
+    match = _ADDRESS.fullmatch(entry.address)
+    if match is None:
+        raise DeviceError(
+            f"{entry.address[:100]!r} is not an address", where=where, hint="ssh://user@host:22 or local:"
+        )
+    transport, rest = match.groups()
+    if any(not character.isprintable() for character in entry.address):
+        raise DeviceError("the address holds control characters", where=where)
+    place = (
+        _authority(rest[2:], where) if transport == "ssh" and rest.startswith("//") else _path(transport, rest, where)
+    )
+    options: dict[str, Any] = {key: value for key, value in _given(entry).items() if key != "address"}
+    for key, value in options.items():
+        if key != "notes" and (not value or any(not character.isprintable() for character in value)):
+            raise DeviceError(f"{key} is empty or holds control characters", where=where)
+    return Device(name=name, transport=transport, **place, **options)
+
+
+def _path(transport: str, rest: str, where: str | None) -> dict[str, Any]:
+    """What stands behind a transport other than SSH: nothing, or a path such as `/dev/ttyACM0`."""
+    if transport == "ssh":
+        raise DeviceError("an SSH address starts with ssh://", where=where, hint="ssh://user@host:22")
+    if transport == "local" and rest.strip("/"):
+        raise DeviceError("nothing may follow local:", where=where, hint="local:")
+    if "@" in rest:
+        raise DeviceError("an address with a user starts with ssh://", where=where, hint="ssh://user@host:22")
+    return {"host": rest.removeprefix("//") or None}
+
+
+def _authority(text: str, where: str | None) -> dict[str, Any]:
+    """User, host and port of `user@host:port`, `user@[::1]:port`."""
+    user = text.rpartition("@")[0]
+    if ":" in user:
+        raise DeviceError("an address holds no password", where=where, hint=_NO_SECRETS)
+    match = _AUTHORITY.fullmatch(text.removesuffix("/"))
+    if match is None:
+        raise DeviceError(f"{text[:100]!r} is not user@host:port", where=where, hint="ssh://user@host:22")
+    if match["user"] is not None and not _USER.fullmatch(match["user"]):
+        raise DeviceError(f"{match['user'][:100]!r} is not a user's name", where=where)
+    return {"user": match["user"], "host": _host(match["host"], where), "port": _port(match["port"], where)}
+
+
+def _host(text: str, where: str | None) -> str:
+    if text.startswith("["):
+        try:
+            return str(ipaddress.IPv6Address(text[1:-1]))
+        except ValueError as problem:
+            raise DeviceError(
+                f"{text[:100]!r} is not an IPv6 address", where=where, hint="ssh://user@[::1]:22"
+            ) from problem
+    if not _HOST.fullmatch(text):
+        raise DeviceError(f"{text[:100]!r} is not a host's name", where=where, hint="ssh://user@host:22")
+    return text
+
+
+def _port(text: str | None, where: str | None) -> int | None:
+    if text is None:
+        return None
+    if not re.fullmatch(r"[0-9]{1,5}", text) or not 0 < int(text) < 65536:
+        raise DeviceError(f"{text[:20]!r} is not a port, 1 to 65535", where=where)
+    return int(text)
