@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -23,3 +27,54 @@ def shared() -> Path:
 def examples() -> Path:
     """The project's own examples."""
     return ROOT / "examples"
+
+
+class Ran(NamedTuple):
+    """How a command line ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """The one JSON document on stdout."""
+        found = json.loads(self.out)
+        assert found["schema_version"] == 1
+        return dict(found)
+
+    @property
+    def error(self) -> str:
+        """The one `error:` line; a traceback or a second one fails."""
+        assert "Traceback" not in self.err, self.err
+        lines = [line for line in self.err.splitlines() if line.startswith("error: ")]
+        assert len(lines) == 1, self.err
+        assert sum(line.startswith("  hint: ") for line in self.err.splitlines()) <= 1
+        return lines[0]
+
+
+@pytest.fixture
+def edgeq(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Ran]:
+    """Run the command line in this process: `edgeq("plan", model, "-t", target)`."""
+    from edgeq.cli import main
+
+    def run(*argv: object) -> Ran:
+        capfd.readouterr()
+        monkeypatch.setattr(sys, "argv", ["edgeq", *map(str, argv)])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        code = stop.value.code
+        captured = capfd.readouterr()
+        return Ran(code if isinstance(code, int) else 0 if code is None else 1, captured.out, captured.err)
+
+    return run
+
+
+@pytest.fixture(autouse=True)
+def own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test reads or writes the user's devices, keys or cache."""
+    home = tmp_path_factory.mktemp("home")
+    monkeypatch.setenv("HOME", str(home))
+    for name in [name for name in os.environ if name.startswith(("EDGEQ_", "XDG_")) and name != "EDGEQ_SHARED"]:
+        monkeypatch.delenv(name)
+    monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)

@@ -47,7 +47,8 @@ def _fill(
     vectors = _write_golden(place / "golden.npz", model, quantized, samples)
     ports = {"inputs": quantized.inputs, "outputs": quantized.outputs}
     store.write(place / "io.json", {side: [dataclasses.asdict(port) for port in of] for side, of in ports.items()})
-    store.write(place / "quantized.json", quantized)
+    # The bundle leaves this host: no path of it goes along.
+    store.write(place / "quantized.json", dataclasses.replace(quantized, float_path=Path(quantized.float_path).name))
     shutil.copytree(RUNNER, place / "runner", ignore=shutil.ignore_patterns("__pycache__", "*.pyc"))
     manifest = _manifest(place, quantized, name, vectors)
     store.write(place / "manifest.json", manifest)

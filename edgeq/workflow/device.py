@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from edgeq import backends, datasets, devices, models, search, store
+from edgeq import backends, devices, store
 from edgeq.types import (
     Budgets,
     Bundle,
-    Dataset,
     Device,
     Measurement,
-    ModelGraph,
     Progress,
     QuantizedModel,
     Report,
@@ -52,9 +49,10 @@ def deploy(bundle: Path, device: str, *, progress: Progress = silent) -> Deploym
 def send(bundle: Bundle, transport: Transport, progress: Progress) -> Deployment:
     """Deploy a bundle over an open transport and preflight the runtime there."""
     from edgeq.lab import deploy as deploying
+    from edgeq.lab.preflight import preflight
 
     deployment = deploying.deploy(bundle, transport, progress=progress)
-    deploying.preflight(transport, deployment.folder, bundle.manifest)
+    preflight(deployment.folder, bundle.manifest, transport)
     return deployment
 
 

@@ -11,7 +11,6 @@ from edgeq import backends, models, planning, store, targets
 from edgeq.types import Budgets, ModelGraph, Plan, Progress, silent
 
 Preference = Literal["latency", "memory", "accuracy"]
-KERAS_SUFFIXES = {".keras", ".h5", ".hdf5"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,18 +31,14 @@ def safe_name(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "_", name).strip(".") or "model"
 
 
-def needs_import(model: Path) -> bool:
-    """Whether a model comes from Keras or as a SavedModel and must become TFLite first."""
-    return model.suffix.lower() in KERAS_SUFFIXES or (model / "saved_model.pb").is_file()
-
-
 def read_model(model: Path, folder: Path, progress: Progress = silent) -> ModelGraph:
     """Structure of a model; Keras and SavedModel become float TFLite in `folder` first."""
-    if not needs_import(model):
+    importer = backends.find("converters", "keras")
+    if not importer.is_source(model):
         return models.read(model)
     imported = folder / f"{safe_name(model.stem)}_float.tflite"
     progress("importing Keras", 0, 1)
-    backends.find("converters", "keras").to_tflite(model, imported)
+    importer.to_tflite(model, imported)
     progress("importing Keras", 1, 1)
     return models.read(imported)
 

@@ -135,7 +135,7 @@ def _bundle(
     out = folder / "bundle"
     if resume and (out / "quantized.json").is_file():
         packed = store.read(out / "quantized.json", QuantizedModel)
-        if packed == found:
+        if packed.request == found.request and packed.artifact == found.artifact:
             return deploying.load_bundle(out)
     progress("building the bundle", 0, 1)
     samples = datasets.samples(dataset, graph, _golden(dataset, graph))

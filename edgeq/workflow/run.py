@@ -34,10 +34,10 @@ def run(
     found, bundle = build(model, target, data, output=folder, wish=asked, resume=resume, progress=progress)
     if isinstance(found, Refused):
         return found
-    if bundle is None:
-        return compose(folder, None, found, None, None, asked.budgets)
-    measured = measure(bundle, unit, settings or RunSettings(), folder, resume, progress)
-    return compose(folder, bundle, found, measured, None, asked.budgets)
+    measured = measure(bundle, unit, settings or RunSettings(), folder, resume, progress) if bundle else None
+    result = compose(folder, bundle, found, measured, None, asked.budgets)
+    store.write(folder / "report.json", result)
+    return result
 
 
 def report(folder: Path, *, budgets: Budgets | None = None) -> Report:
@@ -51,17 +51,13 @@ def report(folder: Path, *, budgets: Budgets | None = None) -> Report:
             "no stage files here", where=str(folder), hint="edgeq run MODEL -t TARGET -d DEVICE --data DATASET"
         )
     from edgeq.lab import deploy as deploying
-    from edgeq.report import verdict
 
     bundle = deploying.load_bundle(folder / "bundle") if (folder / "bundle").is_dir() else None
-    quantized = cast("QuantizedModel | None", stages["quantized"])
-    measured = cast("Measurement | None", stages["measurement"])
-    validated = cast("Validation | None", stages["validation"])
-    return Report(
-        model=bundle.manifest.name if bundle else quantized.artifact.path if quantized else folder.name,
-        quantized=quantized,
-        bundle=bundle.manifest if bundle else None,
-        measurement=measured,
-        validation=validated,
-        verdict=verdict.judge(quantized, measured, validated, budgets or Budgets()),
+    return compose(
+        folder,
+        bundle,
+        cast("QuantizedModel | None", stages["quantized"]),
+        cast("Measurement | None", stages["measurement"]),
+        cast("Validation | None", stages["validation"]),
+        budgets or Budgets(),
     )

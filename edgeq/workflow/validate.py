@@ -69,3 +69,20 @@ def _compare(
 
     here = scoring.collect(session, dataset, graph, dataset.evaluation, progress, step="scoring on the host")
     result = scoring.accuracy(dataset, here, there, max_drop=None)
+    return Validation(
+        metric=dataset.metric,
+        samples=len(dataset.evaluation),
+        float_score=quantized.accuracy.float_score if quantized.accuracy else None,
+        host_score=result.float_score,
+        device_score=result.quantized_score,
+        differing_samples=_differing(here, there),
+        ok=result.ok,
+    )
+
+
+def _differing(here: Outputs, there: Outputs) -> int:
+    """How many samples have an output that is not the same to the bit."""
+    import numpy as np
+
+    rows = [(a != b).reshape(len(a), -1).any(axis=1) for a, b in zip(here, there, strict=True)]
+    return int(np.count_nonzero(np.any(rows, axis=0)))
