@@ -1,0 +1,249 @@
+"""Float ONNX to quantized ONNX: QDQ through onnxruntime's quantizer, with ranges and layout of our own.
+
+Activations are best uint8 on x86: onnxruntime rewrites int8 ones to uint8 while it loads a file, fails at
+tensors with several readers, and leaves those operators in float (resnet8: 8 of 14). Weights are best int8
+where the CPU has VNNI or is an ARM, uint8 elsewhere: 16-bit sums of int8 products saturate there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import tempfile
+import time
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from edgeq import store
+from edgeq.converters import describe
+from edgeq.converters.onnx import calibration, floating, prepare, static
+from edgeq.converters.onnx.kernels import kernel_gap, kernels
+from edgeq.errors import ConvertError, ModelError
+from edgeq.runtimes import onnxruntime as runtime
+from edgeq.types import Dataset, ModelGraph, Plan, Port, Progress, QuantizedModel, silent
+
+__all__ = ["convert", "kernel_gap", "kernels"]
+
+_INTEGERS = ("int8", "uint8")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Job:
+    graph: ModelGraph
+    plan: Plan
+    dataset: Dataset | None
+    progress: Progress
+    folder: Path
+
+
+Made = tuple[bytes, list[str]]
+
+
+def convert(
+    graph: ModelGraph, plan: Plan, dataset: Dataset | None, out: Path, *, progress: Progress = silent
+) -> QuantizedModel:
+    """Write the `.onnx` that `plan.scheme` asks for; see `edgeq.converters.Convert`.
+
+    Ports stay float. Weights lie inside the one file. Notes name what was restored to float before, what
+    stayed in float, and how many integer kernels the runtime finds on this host.
+    """
+    started = time.monotonic()
+    road = _road(graph, plan)
+    with tempfile.TemporaryDirectory(prefix="edgeq-") as folder, _silence():
+        job = _Job(graph=graph, plan=plan, dataset=dataset, progress=progress, folder=Path(folder))
+        content, notes = road(job)
+    with store.replacing(out) as temporary:
+        temporary.write_bytes(content)
+        with _silence():
+            inputs, outputs = _verified(temporary, graph)
+            notes += _kernel_notes(temporary, plan)
+    return describe(
+        graph,
+        plan,
+        out,
+        inputs=_prepared(inputs, dataset),
+        outputs=outputs,
+        notes=tuple(notes),
+        tools=_tools(),
+        seconds=time.monotonic() - started,
+    )
+
+
+def _road(graph: ModelGraph, plan: Plan) -> Callable[[_Job], Made]:
+    name = plan.scheme.name
+    if graph.format != "onnx":
+        raise ConvertError(f"is {graph.format}; this converter reads ONNX", where=graph.path)
+    if graph.state == "quantized" and name != "as_is":
+        raise ConvertError("is quantized already and is never quantized again", where=graph.path, hint="scheme as_is")
+    if name in _ROADS:
+        return _ROADS[name]
+    if not name.startswith("static_"):
+        raise ConvertError(f"there is no ONNX scheme {name!r}", hint=f"known: {', '.join(_ROADS)}, static_wi8_ai8")
+    used = (plan.scheme.default.activations, plan.scheme.default.weights or "int8")
+    if not set(used) <= set(_INTEGERS):
+        raise ConvertError(f"ONNX models are quantized to int8 and uint8, not to {'/'.join(used)}")
+    return _static
+
+
+def _as_it_is(job: _Job) -> Made:
+    """The file itself; external data moves inside."""
+    path = Path(job.graph.path)
+    model = prepare.load(path)
+    if prepare.has_external_data(path):
+        prepare.check_size(model, job.graph.path)
+        return model.SerializeToString(), ["external data was moved into the file"]
+    return path.read_bytes(), []
+
+
+def _in_float(job: _Job) -> Made:
+    model, notes = _restored(job)
+    if not notes:
+        return _as_it_is(job)
+    prepare.check_size(model, job.graph.path)
+    return model.SerializeToString(), notes
+
+
+def _halved(job: _Job) -> Made:
+    original, notes = _restored(job)
+    model = prepare.prepared(original, job.folder, job.graph.path)
+    count = floating.halve_weights(model, _excluded(job, original, model))
+    prepare.check_size(model, job.graph.path)
+    return model.SerializeToString(), [*notes, f"{count} weights are stored as float16"]
+
+
+def _dynamic(job: _Job) -> Made:
+    original, notes = _restored(job)
+    where = job.graph.path
+    model = prepare.prepared(original, job.folder, where)
+    source = job.folder / "prepared.onnx"
+    prepare.save(model, source, where)
+    excluded = _excluded(job, original, model)
+    made = prepare.guarded(
+        where, "quantize it", lambda: floating.dynamic(source, excluded, job.plan.scheme, job.folder)
+    )
+    return made.read_bytes(), notes
+
+
+def _static(job: _Job) -> Made:
+    original, notes = _restored(job)
+    where = job.graph.path
+    model = prepare.prepared(original, job.folder, where)
+    nodes = static.chosen(model, _excluded(job, original, model))
+    found = _ranges(job, model, static.float_activations(model, nodes))
+    ready = static.measurable(model, nodes, found)
+    if not ready:
+        raise ConvertError("holds no operator that can be quantized statically", where=where)
+    kept = [node.op_type for node in model.graph.node if node.name not in {node.name for node in ready}]
+    made = prepare.guarded(where, "quantize it", lambda: static.quantized(model, ready, found, job.plan.scheme))
+    prepare.check_size(made, where)
+    return made.SerializeToString(), [*notes, *_float_notes(kept)]
+
+
+def _restored(job: _Job) -> tuple[Any, list[str]]:
+    model = prepare.load(Path(job.graph.path))
+    count = prepare.restore_weights(model)
+    note = f"{count} weights were stored as integers and were restored to float32 first"
+    return model, [note] if count else []
+
+
+def _excluded(job: _Job, original: Any, model: Any) -> set[str]:
+    """Nodes of the prepared model that the plan's overrides keep in float."""
+    operators = {operator.index: operator for operator in job.graph.operators}
+    names = {tensor.index: tensor.name for tensor in job.graph.tensors}
+    kept: set[str] = set()
+    for index, signature in job.plan.scheme.overrides.items():
+        if index not in operators:
+            raise ConvertError(f"the plan names operator {index}, which the model does not have", where=job.graph.path)
+        if signature.activations not in _INTEGERS:
+            kept.update(names[output] for output in operators[index].outputs if output in names)
+    return prepare.covering(model, original, kept)
+
+
+def _ranges(job: _Job, model: Any, names: set[str]) -> calibration.Ranges:
+    from edgeq import datasets
+
+    if job.dataset is None or not job.dataset.calibration:
+        raise ConvertError("a static scheme needs calibration samples", hint="--data dataset.yaml")
+    chosen = job.dataset.calibration
+    return calibration.ranges(
+        model,
+        names,
+        datasets.samples(job.dataset, job.graph, chosen),
+        len(chosen),
+        job.plan.scheme.ranges,
+        job.folder,
+        job.progress,
+        job.graph.path,
+    )
+
+
+def _float_notes(types: list[str]) -> list[str]:
+    counts = sorted(Counter(types).items())
+    return [f"computed in float: {', '.join(f'{name} ({count})' for name, count in counts)}"] if counts else []
+
+
+def _kernel_notes(path: Path, plan: Plan) -> list[str]:
+    if not plan.scheme.is_static or plan.scheme.name == "as_is":
+        return []
+    found = kernels(path)
+    return [
+        f"onnxruntime {runtime.version()} on this host runs {found.integer} operators with weights in integers "
+        f"and {found.floating} in float"
+    ]
+
+
+def _verified(path: Path, graph: ModelGraph) -> tuple[tuple[Port, ...], tuple[Port, ...]]:
+    """Check the written file, open it, and hold its ports against the model's; raises ConvertError."""
+    import onnx
+
+    prepare.guarded(graph.path, "verify the converted file", lambda: onnx.checker.check_model(str(path)))
+    try:
+        session = runtime.open(path)
+    except ModelError as error:
+        raise ConvertError(f"the converted file fails: {error.message}", where=graph.path) from error
+    names = {tensor.index: tensor.name for tensor in graph.tensors}
+    for given, ports in ((graph.inputs, session.inputs), (graph.outputs, session.outputs)):
+        if [names[index] for index in given] != [port.name for port in ports]:
+            raise ConvertError("the converted file has other inputs or outputs than the model", where=graph.path)
+    return session.inputs, session.outputs
+
+
+def _prepared(inputs: tuple[Port, ...], dataset: Dataset | None) -> tuple[Port, ...]:
+    if dataset is None:
+        return inputs
+    from edgeq import datasets
+
+    return tuple(replace(port, preprocessing=datasets.preprocessing(dataset, i)) for i, port in enumerate(inputs))
+
+
+@contextlib.contextmanager
+def _silence() -> Iterator[None]:
+    """Keep onnxruntime's advice on the root logger, and its warnings, from users."""
+    import numpy as np
+
+    before = logging.root.manager.disable
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")
+        logging.disable(logging.WARNING)
+        try:
+            yield
+        finally:
+            logging.disable(before)
+
+
+def _tools() -> dict[str, str]:
+    from importlib import metadata
+
+    return {name: metadata.version(name) for name in ("numpy", "onnx", "onnxruntime")}
+
+
+_ROADS: dict[str, Callable[[_Job], Made]] = {
+    "dynamic_wi8_af32": _dynamic,
+    "weight_only_wf16": _halved,
+    "float32": _in_float,
+    "as_is": _as_it_is,
+}

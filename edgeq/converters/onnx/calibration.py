@@ -1,0 +1,100 @@
+"""Ranges of activations: intermediate tensors become outputs, samples stream through, nothing is kept."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgeq import runtimes
+from edgeq.converters.onnx import prepare
+from edgeq.quantization.observers import RangeObserver
+from edgeq.runtimes import onnxruntime as runtime
+from edgeq.types import Progress, RangeMethod
+
+if TYPE_CHECKING:
+    from edgeq.runtimes import Array
+
+Ranges = dict[str, tuple[float, float]]
+_MOVERS = frozenset({"Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze", "Identity"})
+_CLIPS = frozenset({"Relu", "Clip"})
+_MOST_THREADS = 8
+
+
+def ranges(
+    model: Any,
+    names: Iterable[str],
+    samples: Iterable[tuple[Array, ...]],
+    count: int,
+    method: RangeMethod,
+    folder: Path,
+    progress: Progress,
+    where: str,
+) -> Ranges:
+    """Range of each named float tensor over the samples.
+
+    Memory holds one sample's activations and the observer, whatever `count` is. Raises ConvertError.
+    """
+    names = list(names)
+    stand_ins = representatives(model)
+    watched = sorted({stand_ins.get(name, name) for name in names})
+    session = _session(model, watched, folder, where)
+    observer = RangeObserver(method)
+    for done, sample in enumerate(samples):
+        progress("calibrate", done, count)
+        _observe(session, sample, watched, observer)
+    progress("calibrate", count, count)
+    found = observer.ranges()
+    return {name: found[stand_ins.get(name, name)] for name in names if stand_ins.get(name, name) in found}
+
+
+def _observe(
+    session: runtime.OnnxSession, sample: tuple[Array, ...], watched: list[str], observer: RangeObserver
+) -> None:
+    stored = [runtimes.encode(port, value) for port, value in zip(session.inputs, sample, strict=True)]
+    seen = {port.name: value for port, value in zip(session.inputs, stored, strict=True)}
+    seen.update({port.name: value for port, value in zip(session.outputs, session.run(stored), strict=True)})
+    for name in watched:
+        observer.update(name, seen[name])
+
+
+def _session(model: Any, watched: list[str], folder: Path, where: str) -> runtime.OnnxSession:
+    import onnx
+
+    exposed = onnx.ModelProto()
+    exposed.CopyFrom(model)
+    present = {item.name for item in (*model.graph.output, *model.graph.input)}
+    for name in watched:
+        if name not in present:
+            exposed.graph.output.append(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None))
+    prepare.save(exposed, folder / "exposed.onnx", where)
+    return runtime.open(folder / "exposed.onnx", threads=min(os.cpu_count() or 1, _MOST_THREADS))
+
+
+def representatives(model: Any) -> Mapping[str, str]:
+    """Tensor to the one whose range it shares.
+
+    What only a Relu or Clip reads needs the clipped range, and moving values changes none.
+    """
+    readers: dict[str, list[Any]] = {}
+    for node in model.graph.node:
+        for name in node.input:
+            readers.setdefault(name, []).append(node)
+    shared: dict[str, str] = {}
+    outputs = {item.name for item in model.graph.output}
+    for node in model.graph.node:
+        if node.op_type in _CLIPS and len(readers[node.input[0]]) == 1 and node.input[0] not in outputs:
+            shared[node.input[0]] = node.output[0]
+    for node in model.graph.node:
+        if node.op_type in _MOVERS and node.output[0] not in shared:
+            shared[node.output[0]] = node.input[0]
+    return {name: _last(shared, name) for name in shared}
+
+
+def _last(shared: dict[str, str], name: str) -> str:
+    for _ in range(len(shared)):
+        if name not in shared:
+            break
+        name = shared[name]
+    return name
