@@ -1,0 +1,145 @@
+"""`python3 -I runner/__main__.py probe|bench|evaluate|sample …`."""
+
+import argparse
+import importlib
+import json
+import os
+import site
+import sys
+from pathlib import Path
+
+if not __package__:
+    # -I leaves the script's folder off sys.path and its name unset; relative imports need the package.
+    _here = Path(__file__).resolve().parent
+    sys.path.insert(0, str(_here.parent))
+    __package__ = _here.name
+    importlib.import_module(__package__)
+    del sys.path[0]
+
+from . import events, files
+
+
+def arguments():
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="runner", description="edgeq's onboard runner")
+    verbs = parser.add_subparsers(dest="verb")
+    verbs.required = True
+    for name, words in VERBS.items():
+        verb = verbs.add_parser(name)
+        verb.set_defaults(call=words["call"])
+        for option, details in list(words["options"].items()) + list(ROOTS.items()):
+            verb.add_argument(option, **details)
+    return parser.parse_args()
+
+
+def settings(text):
+    """A JSON object of settings."""
+    try:
+        value = json.loads(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError("not JSON") from None
+    if not isinstance(value, dict):
+        raise argparse.ArgumentTypeError("not a JSON object")
+    return value
+
+
+def cpus(text):
+    """Core numbers, comma-separated."""
+    return [int(word) for word in text.split(",") if word]
+
+
+def _probe(args, roots):
+    from . import probe
+
+    probe.run(roots, args.runtime)
+
+
+def _check(args, _roots):
+    from . import probe
+
+    probe.check_here(args.runtime)
+
+
+def _bench(args, roots):
+    from . import bench
+
+    events.stop_after(float(args.settings.get("timeout_seconds", 600)))
+    bench.run(args.bundle, args.settings, roots)
+
+
+def _evaluate(args, _roots):
+    from . import evaluate
+
+    events.stop_after(float(args.settings.get("timeout_seconds", 600)))
+    evaluate.run(args.bundle, args.settings, args.inputs, args.outputs)
+
+
+def _sample(args, roots):
+    from . import bench, sampler
+
+    bench.pin(args.cpus)
+    events.stop_after(args.seconds + 30)
+    announced, ended = {}, sampler.stdin_ended
+    if not args.until_eof:
+        stop_file = sampler.stop_file()
+        announced, ended = {"stop_file": stop_file}, sampler.file_appeared(stop_file, args.seconds)
+    try:
+        sampler.run(args.source, roots, args.seconds, ended, announced)
+    finally:
+        if not args.until_eof:
+            sampler.forget(stop_file)
+
+
+ROOTS = {"--sysfs": {"default": "/sys"}, "--proc": {"default": "/proc"}, "--vcgencmd": {"default": "vcgencmd"}}
+_BUNDLE = {"--bundle": {"required": True}, "--settings": {"type": settings, "default": {}}}
+VERBS = {
+    "probe": {"call": _probe, "options": {"--runtime": {}}},
+    "check": {"call": _check, "options": {"--runtime": {"required": True}}},
+    "bench": {"call": _bench, "options": _BUNDLE},
+    "evaluate": {
+        "call": _evaluate,
+        "options": dict(_BUNDLE, **{"--inputs": {"required": True}, "--outputs": {"required": True}}),
+    },
+    "sample": {
+        "call": _sample,
+        "options": {
+            "--source": {"default": "auto"},
+            "--seconds": {"type": float, "default": 86400.0},
+            "--cpus": {"type": cpus, "default": []},
+            "--until-eof": {"action": "store_true"},
+        },
+    },
+}
+
+
+def main():
+    """Run one verb; returns the exit status."""
+    args = arguments()
+    events.open_stream()
+    events.stop_on_signals()
+    site.addsitedir(site.getusersitepackages())  # -I drops it, and `pip install --user` puts interpreters there
+    try:
+        args.call(args, files.Roots(args.sysfs, args.proc, args.vcgencmd))
+        return 0
+    except events.Failure as failure:
+        return _failed(failure.kind, failure.message, **failure.facts)
+    except MemoryError:
+        return _failed("out-of-memory", "the runner ran out of memory")
+    except events.Stopped as stopped:
+        return stopped.status
+
+
+def _failed(kind, message, **facts):
+    """Emit the error with what the host needs to say how to mend it."""
+    from . import machine
+
+    known = {"machine": os.uname().machine, "python": sys.version.split()[0], "pip": machine.pip()}
+    try:
+        events.emit("error", kind=kind, message=message[:1000], device=known, **facts)
+    except events.Stopped as stopped:
+        return stopped.status
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

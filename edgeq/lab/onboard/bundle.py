@@ -1,0 +1,84 @@
+"""A bundle as it lies on the device: its files are checked before any of them is used."""
+
+import hashlib
+import json
+from pathlib import Path
+
+from .events import Failure
+
+_CHUNK_BYTES = 1 << 20
+
+
+class Bundle:
+    """Manifest, I/O contract and paths; `expected` maps file names to their sha256.
+
+    The host sends the hashes it knows; without them the manifest's own hold.
+    """
+
+    def __init__(self, folder, expected=None):
+        self.folder = Path(folder)
+        self.manifest = self._json("manifest.json")
+        listed = {entry["path"]: entry["sha256"] for entry in self.manifest["files"]}
+        self.expected = expected or listed
+        self.model = self._checked(self.manifest["model"])
+        self.golden = self._checked(self.manifest["golden"])
+        self._checked("io.json")
+        contract = self._json("io.json")
+        self.inputs, self.outputs = contract["inputs"], contract["outputs"]
+        self.format = self.manifest["format"]
+
+    def _json(self, name):
+        try:
+            return json.loads((self.folder / name).read_text(encoding="utf-8"))
+        except OSError as error:
+            raise Failure("altered", "%s cannot be read: %s" % (name, error.strerror), path=name) from None
+        except ValueError:
+            raise Failure("altered", "%s is not JSON" % name, path=name) from None
+
+    def _checked(self, name):
+        """The path of a file whose content is the one that was sent; raises Failure `altered`."""
+        path = self.folder / name
+        if sha256(path) != self.expected.get(name):
+            raise Failure("altered", "%s is not the file that was sent" % name, path=name)
+        return path
+
+
+def sha256(path):
+    """Hex digest of a file, or None where it cannot be read."""
+    digest = hashlib.sha256()
+    try:
+        with path.open("rb") as stream:
+            for chunk in iter(lambda: stream.read(_CHUNK_BYTES), b""):
+                digest.update(chunk)
+    except OSError:
+        return None
+    return digest.hexdigest()
+
+
+def arrays(path, prefix, ports):
+    """Stored arrays `input_0…` of an .npz in the ports' order, checked against them."""
+    import numpy as np
+
+    try:
+        with np.load(str(path), allow_pickle=False) as stored:
+            found = [stored["%s_%d" % (prefix, number)] for number in range(len(ports))]
+    except (OSError, ValueError, KeyError) as error:
+        raise Failure("bad-vectors", "%s cannot be read: %s" % (path.name, error)) from None
+    for port, array in zip(ports, found):
+        _check(port, array, path.name)
+    return found
+
+
+def _check(port, array, where):
+    wanted, shape = port["shape"][1:], array.shape[1:]
+    fits = len(wanted) == len(shape) and all(want in (-1, size) for want, size in zip(wanted, shape))
+    if str(array.dtype) != port["dtype"] or not fits or not len(array):
+        message = "%s: %s is %s%s, the contract says %s%s"
+        values = (where, port["name"], array.dtype, list(array.shape), port["dtype"], port["shape"])
+        raise Failure("bad-vectors", message % values)
+
+
+def batch(ports):
+    """How many vectors the model takes at once: 1 where the first axis is dynamic."""
+    first = ports[0]["shape"][:1] if ports else []
+    return first[0] if first and first[0] > 0 else 1
