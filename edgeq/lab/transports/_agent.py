@@ -27,6 +27,7 @@ from typing import IO, Any, Callable
 MARK = b"\nedgeq agent 1\n"
 BEAT_SECONDS = 2.0
 SILENCE_SECONDS = 15.0
+GRACE_SECONDS = 1.0
 FRAME_BYTES = 32768
 LARGEST_FRAME_BYTES = 16 << 20
 
@@ -123,6 +124,21 @@ def watch(link: Link) -> None:
             link.leave()
 
 
+def end_group(child: subprocess.Popen[bytes]) -> None:
+    """Ask the child and all that shares its process group to end, and soon after make them."""
+    with contextlib.suppress(OSError):
+        os.killpg(child.pid, signal.SIGTERM)
+        give_up = time.monotonic() + GRACE_SECONDS
+        while time.monotonic() < give_up and not has_ended(child.pid, os.WNOHANG):
+            time.sleep(0.02)
+    kill_group(child)
+
+
+def has_ended(pid: int, flags: int = 0) -> bool:
+    """Whether a child has ended; it stays a zombie, so that nobody else can get its number."""
+    return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT | flags) is not None
+
+
 def kill_group(child: subprocess.Popen[bytes]) -> None:
     """Kill the child and all that shares its process group."""
     with contextlib.suppress(OSError):
@@ -134,7 +150,7 @@ def spawn(link: Link, argv: list[str]) -> subprocess.Popen[bytes]:
     with link.changing:
         pipe = subprocess.PIPE
         child = subprocess.Popen(argv, bufsize=0, stdin=pipe, stdout=pipe, stderr=pipe, start_new_session=True)
-        link.cleanup = lambda: kill_group(child)
+        link.cleanup = lambda: end_group(child)
     return child
 
 
@@ -169,8 +185,8 @@ def run(link: Link, job: dict[str, Any]) -> dict[str, Any]:
         return {"status": 127 if missing else 126}
     pumps = [background(pump, link, child.stdout, b"O"), background(pump, link, child.stderr, b"S")]
     background(feed, link, child.stdin)
-    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
-    kill_group(child)  # before the wait: until then nobody else can get its number
+    has_ended(child.pid)
+    kill_group(child)
     for thread in pumps:
         thread.join(2)  # a process that left the group may hold the pipe for ever
     with link.changing:

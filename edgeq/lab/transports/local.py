@@ -60,7 +60,7 @@ class ProcessPipe:
             return self._child.returncode, ""
         self.close_input()
         try:
-            self._child.wait(3)
+            self._child.wait(4)
         except subprocess.TimeoutExpired:
             self._child.kill()
             self._child.wait()
