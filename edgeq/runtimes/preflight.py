@@ -28,7 +28,8 @@ def check(path: Path, format: str, timeout_seconds: float = 60) -> None:
     `format` is `tflite` or `onnx`. The child may take `MEMORY_BYTES` of address space and `timeout_seconds` of
     time. Raises ToolError where the runtime is not installed.
     """
-    argv = module_argv("edgeq.runtimes.preflight", format, path.absolute(), str(max(1, round(timeout_seconds))))
+    cpu_seconds = round(timeout_seconds) + 5  # ends the child if this process dies
+    argv = module_argv("edgeq.runtimes.preflight", format, path.absolute(), str(cpu_seconds))
     try:
         done = subprocess.run(
             argv, stdin=subprocess.DEVNULL, capture_output=True, timeout=timeout_seconds, check=False, text=True
