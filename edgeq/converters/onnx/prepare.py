@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -141,6 +142,37 @@ def _tidy(model: Any) -> None:
         if not node.name or node.name in taken:
             node.name = f"{node.op_type}_{number}"
         taken.add(node.name)
+
+
+def sort_nodes(model: Any) -> None:
+    """Put nodes behind those whose results they read, otherwise in their order."""
+    import onnx
+
+    places = {name: place for place, node in enumerate(model.graph.node) for name in node.output if name}
+    needs = [{places[name] for name in _read_by(node) if name in places} for node in model.graph.node]
+    readers: dict[int, list[int]] = {}
+    for place, before in enumerate(needs):
+        for maker in before:
+            readers.setdefault(maker, []).append(place)
+    free = [place for place, before in enumerate(needs) if not before]
+    heapq.heapify(free)
+    ordered: list[onnx.NodeProto] = []
+    while free:
+        place = heapq.heappop(free)
+        ordered.append(model.graph.node[place])
+        for reader in readers.get(place, ()):
+            needs[reader].discard(place)
+            if not needs[reader]:
+                heapq.heappush(free, reader)
+    copies = onnx.GraphProto(node=ordered)
+    del model.graph.node[:]
+    model.graph.node.extend(copies.node)
+
+
+def _read_by(node: Any) -> set[str]:
+    """Names that a node or the graphs inside it read."""
+    inner = [item.g for item in node.attribute if item.HasField("g")]
+    return {*node.input}.union(*(_read_by(child) for graph in inner for child in graph.node))
 
 
 def covering(model: Any, original: Any, outputs: Iterable[str]) -> set[str]:

@@ -5,35 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from edgeq.converters.onnx import prepare
 from edgeq.converters.onnx.calibration import Ranges
 from edgeq.types import Scheme
 
 WEIGHTED = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
-KINDS = WEIGHTED | frozenset(
-    [
-        "Add",
-        "Mul",
-        "Relu",
-        "Clip",
-        "LeakyRelu",
-        "Sigmoid",
-        "MaxPool",
-        "AveragePool",
-        "GlobalAveragePool",
-        "Concat",
-        "Split",
-        "Slice",
-        "Pad",
-        "Resize",
-        "Reshape",
-        "Transpose",
-        "Flatten",
-        "Squeeze",
-        "Unsqueeze",
-        "Gather",
-        "Where",
-    ]
+_ARITHMETIC = frozenset({"Add", "Mul", "Relu", "Clip", "LeakyRelu", "Sigmoid", "Where"})
+_POOLS = frozenset({"MaxPool", "AveragePool", "GlobalAveragePool", "Resize"})
+_MOVES = frozenset(
+    {"Concat", "Split", "Slice", "Pad", "Gather", "Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze"}
 )
+KINDS = WEIGHTED | _ARITHMETIC | _POOLS | _MOVES
 """Operators that onnxruntime's CPU kernels compute in integers, or that only move values."""
 PRODUCTS = frozenset({"MatMul", "Gemm"})
 """What is quantized in a transformer, with float results: its other operators lose too much in 8 bits."""
@@ -135,6 +117,7 @@ def quantized(model: Any, nodes: Iterable[Any], ranges: Ranges, scheme: Scheme) 
     if shift:
         _store_unsigned(made)
     _free_results(made, rest)
+    prepare.sort_nodes(made)
     return made
 
 
