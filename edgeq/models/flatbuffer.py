@@ -15,6 +15,7 @@ _CORRUPT = (struct.error, ValueError, TypeError, OverflowError)
 """What flatbuffers' accessors raise on offsets and lengths outside the file (measured by fuzzing)."""
 
 _TABLE_BYTES = 16
+"""Less than any writer needs for a tensor, an operator or its options with the reference to it."""
 _SLACK_BYTES = 1 << 16
 
 
@@ -74,7 +75,7 @@ class _Allowance:
 
     def __init__(self, path: str, size_bytes: int) -> None:
         self.path = path
-        self.left_bytes = 2 * size_bytes + _SLACK_BYTES
+        self.left_bytes = size_bytes + _SLACK_BYTES
 
     def spend(self, size_bytes: int) -> None:
         self.left_bytes -= size_bytes
@@ -190,6 +191,7 @@ def _operator(operator: Any, allowance: _Allowance) -> RawOperator:
     second = schema.BuiltinOptions2Creator(operator.BuiltinOptions2Type(), operator.BuiltinOptions2())
     options: dict[str, Attribute] = {}
     for table in (first, second):
+        allowance.spend(_TABLE_BYTES if table is not None else 0)
         for name, value in vars(table).items() if table is not None else ():
             options[_snake(name)] = _plain(value, allowance)
     return RawOperator(

@@ -75,18 +75,19 @@ def plan_offsets(lives: Sequence[Interval]) -> dict[int, int]:
     """Offset of each tensor: the largest first, each into the lowest gap among those alive with it."""
     import numpy as np
 
-    order = sorted(lives, key=lambda life: (-life.size_bytes, life.first, life.tensor))
-    first, last, start, end = (np.zeros(len(order), np.int64) for _ in range(4))
-    offsets: dict[int, int] = {}
-    for number, life in enumerate(order):
+    offsets = {life.tensor: 0 for life in lives if not life.size_bytes}
+    # What is placed already, by offset: rows are start, end, first and last step.
+    placed = np.zeros((4, 0), np.int64)
+    filled = [life for life in lives if life.size_bytes]
+    for life in sorted(filled, key=lambda life: (-life.size_bytes, life.first, life.tensor)):
         size = _aligned(life.size_bytes)
-        alive = np.flatnonzero((first[:number] <= life.last) & (last[:number] >= life.first))
-        alive = alive[np.argsort(start[alive], kind="stable")]
-        below = np.maximum.accumulate(np.concatenate(([0], end[alive])))
-        fits = np.flatnonzero(start[alive] - below[:-1] >= size)
+        alive = placed[:, (placed[2] <= life.last) & (placed[3] >= life.first)]
+        below = np.maximum.accumulate(np.concatenate(([0], alive[1])))
+        fits = np.flatnonzero(alive[0] - below[:-1] >= size)
         offset = int(below[fits[0]] if len(fits) else below[-1])
         offsets[life.tensor] = offset
-        first[number], last[number], start[number], end[number] = life.first, life.last, offset, offset + size
+        row = [offset, offset + size, life.first, life.last]
+        placed = np.insert(placed, np.searchsorted(placed[0], offset), row, axis=1)
     return offsets
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import ChainMap
-from collections.abc import MutableMapping
+from collections.abc import Iterator, MutableMapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 MAX_BYTES = (1 << 31) - 1
 _SHOWN_ELEMENTS = 64
+_KINDS = {9: "tensors", 10: "graphs", 11: "sparse tensor", 12: "sparse tensors", 13: "type", 14: "types"}
 _RUNTIME_DOMAINS = ("com.microsoft", "com.microsoft.nchwc", "com.microsoft.experimental")
 
 Scope = MutableMapping[str, int]
@@ -93,7 +94,33 @@ def _parse(path: Path) -> tuple[onnx.ModelProto, str, int]:
         raise ModelError("is no ONNX model: it holds no graph with outputs", where=str(path))
     if not model.opset_import:
         raise ModelError("names no operator set version (opset_import)", where=str(path))
+    if any(isinstance(name, bytes) for name in _names(model)):  # protobuf gives what it cannot decode as bytes
+        raise ModelError("is damaged: a name in it is not UTF-8 text", where=str(path))
     return model, hashlib.sha256(content).hexdigest(), size_bytes
+
+
+def _names(model: onnx.ModelProto) -> Iterator[str | bytes]:
+    """Every name that the reader uses."""
+    for entry in model.opset_import:
+        yield entry.domain
+    for function in model.functions:
+        yield from (function.domain, function.name)
+    for graph in onnx_shapes.walk(model.graph):
+        for named in (*graph.input, *graph.output, *graph.value_info):
+            yield named.name
+        for tensor in (*graph.initializer, *(sparse.values for sparse in graph.sparse_initializer)):
+            yield from _tensor_names(tensor)
+        for node in graph.node:
+            yield from (node.op_type, node.domain, node.name, *node.input, *node.output)
+            for attribute in node.attribute:
+                yield attribute.name
+                yield from _tensor_names(attribute.t)
+
+
+def _tensor_names(tensor: onnx.TensorProto) -> Iterator[str | bytes]:
+    yield tensor.name
+    for entry in tensor.external_data:
+        yield from (entry.key, entry.value)
 
 
 def _graph(graph: onnx.GraphProto, outer: Scope, reading: _Reading) -> Scope:
@@ -243,7 +270,7 @@ def _attribute(item: onnx.AttributeProto, scope: Scope, reading: _Reading) -> di
         number = reading.graphs
         _graph(item.g, scope, reading)
         return {f"{item.name}_{SUBGRAPH_SUFFIX}": number}
-    return {item.name: item.AttributeType.Name(item.type)}
+    return {item.name: _KINDS.get(item.type, "unknown")}
 
 
 def _tensor_attribute(tensor: onnx.TensorProto, path: Path) -> Attribute:

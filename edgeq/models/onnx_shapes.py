@@ -20,8 +20,8 @@ Shapes = dict[str, Described]
 
 Infer = Callable[["onnx.ModelProto"], tuple[list[Shapes], str | None]]
 
-CPU_SECONDS = 3
-MEMORY_BYTES = 1 << 30
+_CPU_SECONDS = 2
+_MEMORY_BYTES = 1 << 29
 _WALL_SECONDS = 60
 _KEPT = 8192
 
@@ -102,9 +102,14 @@ def _empty(tensor: onnx.TensorProto) -> None:
             tensor.ClearField(field)
 
 
+def _bounds(size_bytes: int) -> tuple[str, str]:
+    """Seconds of processor time and bytes of memory that a model of this size may take."""
+    return str(_CPU_SECONDS + (size_bytes >> 20)), str(_MEMORY_BYTES + 100 * size_bytes)
+
+
 def _ask(model: bytes) -> tuple[list[Shapes] | None, str | None]:
     child = Path(__file__).with_name("infer_child.py")
-    argv = [sys.executable, "-I", str(child), json.dumps(sys.path), str(CPU_SECONDS), str(MEMORY_BYTES)]
+    argv = [sys.executable, "-I", str(child), json.dumps(sys.path), *_bounds(len(model))]
     try:
         done = subprocess.run(argv, input=model, capture_output=True, timeout=_WALL_SECONDS, check=False)
     except subprocess.TimeoutExpired:
