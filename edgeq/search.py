@@ -65,7 +65,7 @@ def search(
 
 def describe(plan: Plan) -> str:
     """Name of a plan's scheme with what sets it apart."""
-    parts = [plan.scheme.ranges] if plan.scheme.is_static else []
+    parts: list[str] = [plan.scheme.ranges] if plan.scheme.is_static else []
     if plan.scheme.overrides:
         parts.append(f"{len(plan.scheme.overrides)} operators in float")
     return f"{plan.scheme.name} ({', '.join(parts)})" if parts else plan.scheme.name

@@ -638,8 +638,8 @@ class Validation:
     metric: str
     samples: int
     float_score: float | None
-    host_score: float
-    device_score: float
+    host_score: float | None
+    device_score: float | None
     differing_samples: int
     ok: bool
 

@@ -28,7 +28,7 @@ class Refusal(click.ClickException):
         super().__init__("")
 
 
-class Size(click.ParamType):
+class Size(click.ParamType[int]):
     """A size such as `64 KiB`."""
 
     name = "size"
@@ -42,7 +42,7 @@ class Size(click.ParamType):
             self.fail(str(error), param, ctx)
 
 
-class Cpus(click.ParamType):
+class Cpus(click.ParamType[tuple[int, ...]]):
     """CPU numbers such as `2,3` or `0-3`."""
 
     name = "cpus"

@@ -7,6 +7,7 @@ stored, and the declared size is checked before anything is unpacked. Format: Nu
 from __future__ import annotations
 
 import ast
+import contextlib
 import lzma
 import math
 import struct
@@ -62,21 +63,24 @@ class Rows:
     def __init__(self, path: Path, array: str) -> None:
         self.where = f"{path} ({array})"
         self._archive = _archive(path)
-        try:
-            member = self._archive.getinfo(f"{array}.npy")
-            self._stream = self._archive.open(member)
-            header = _header(self._stream, self.where)
-        except KeyError as error:
-            self._archive.close()
-            raise DatasetError(f"no array {array!r}; it has {_listed(self._archive)}", where=str(path)) from error
-        except (*_PROBLEMS, DatasetError) as error:
-            self._archive.close()
-            raise _problem(error, self.where) from error
-        _check(header, member, self.where)
+        with contextlib.ExitStack() as undo:  # closes what was opened unless all goes well
+            undo.callback(self._archive.close)
+            try:
+                member = self._archive.getinfo(f"{array}.npy")
+                self._stream = undo.enter_context(self._archive.open(member))
+                header = _header(self._stream, self.where)
+            except KeyError as error:
+                there = _listed(self._archive)
+                raise DatasetError(f"no array {array!r}; it has {there}", where=str(path)) from error
+            except (*_PROBLEMS, DatasetError) as error:
+                raise _problem(error, self.where) from error
+            _check(header, member, self.where)
+            undo.pop_all()
         self.count, self.shape, self.dtype = header.shape[0], header.shape[1:], header.dtype
-        self._start = header.size_bytes
-        self._row_bytes = math.prod(self.shape) * self.dtype.itemsize
-        self._whole = self._transposed(header) if header.fortran and len(header.shape) > 1 else None
+            self._start = header.size_bytes
+            self._row_bytes = math.prod(self.shape) * self.dtype.itemsize
+            self._whole = self._transposed(header) if header.fortran and len(header.shape) > 1 else None
+            self.close = stack.pop_all().close
 
     def read(self, index: int) -> Array:
         """One row; raises DatasetError when the file is broken there."""
@@ -84,11 +88,6 @@ class Rows:
             return np.ascontiguousarray(self._whole[index])
         content = self._bytes(self._start + index * self._row_bytes, self._row_bytes)
         return np.frombuffer(content, dtype=self.dtype).reshape(self.shape)
-
-    def close(self) -> None:
-        """Close the file."""
-        self._stream.close()
-        self._archive.close()
 
     def _bytes(self, offset: int, size: int) -> bytes:
         try:
@@ -126,14 +125,16 @@ def _archive(path: Path) -> zipfile.ZipFile:
         raise DatasetError("not an .npz file (a zip of arrays)", where=str(path)) from error
 
 
-def _listed(archive: zipfile.ZipFile) -> str:
-    found = [name.removesuffix(".npy") for name in archive.namelist()]
-    return (", ".join(found[:20]) or "none") + (" ..." if len(found) > 20 else "")
+def _member(archive: zipfile.ZipFile, array: str, path: Path) -> zipfile.ZipInfo:
+    try:
+        return archive.getinfo(f"{array}.npy")
+    except KeyError as error:
+        found = [name.removesuffix(".npy") for name in archive.namelist()]
+        listed = (", ".join(found[:20]) or "none") + (" ..." if len(found) > 20 else "")
+        raise DatasetError(f"no array {array!r}; it has {listed}", where=str(path)) from error
 
 
 def _problem(error: Exception, where: str) -> DatasetError:
-    if isinstance(error, DatasetError):
-        return error
     return DatasetError(f"broken .npz: {str(error)[:200] or type(error).__name__}", where=where)
 
 

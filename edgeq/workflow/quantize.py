@@ -8,7 +8,7 @@ import resource
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import NamedTuple, cast
 
 import edgeq
 from edgeq import backends, datasets, search, store, targets
@@ -25,6 +25,16 @@ class Refused:
     plan: Plan
 
 
+class Job(NamedTuple):
+    """One conversion to do: the model, how it is planned, its samples, where results go."""
+
+    graph: ModelGraph
+    chosen: Plan
+    dataset: Dataset
+    folder: Path
+    name: str
+
+
 def quantize(
     model: Path,
     target: str,
@@ -39,46 +49,47 @@ def quantize(
 
     Returns Refused when no scheme fits the target; a result whose `accuracy.ok` is False when none keeps the accuracy.
     """
-    return _quantize(model, target, data, output, wish or Wish(), resume, progress)[0]
+    job = _prepare(model, target, data, output, wish or Wish(), progress)
+    return job if isinstance(job, Refused) else _convert(job, target, wish or Wish(), resume, progress)
 
 
-def _quantize(
-    model: Path, target: str, data: str, output: Path | None, wish: Wish, resume: bool, progress: Progress
-) -> tuple[QuantizedModel | Refused, ModelGraph, Dataset]:
-    from edgeq.runtimes import preflight
-
-    started = time.monotonic()
-    folder = store.make_folder(output or default_output(model, target))
+def _prepare(model: Path, target: str, data: str, output: Path | None, wish: Wish, progress: Progress) -> Job | Refused:
+    folder = output or default_output(model, target)
     graph = read_model(model, folder, progress)
-    dataset = datasets.bind(datasets.load(data), graph)
     chosen = choose(graph, target, wish)
     store.write(folder / "plan.json", chosen)
     if not chosen.ok:
-        return Refused(plan=chosen), graph, dataset
-    request = _request(graph, dataset, chosen, wish)
-    done = _resumed(folder, request) if resume else None
+        return Refused(plan=chosen)
+    return Job(graph, chosen, datasets.bind(datasets.load(data), graph), folder, safe_name(model.stem))
+
+
+def _convert(job: Job, target: str, wish: Wish, resume: bool, progress: Progress) -> QuantizedModel:
+    from edgeq.runtimes import preflight
+
+    started = time.monotonic()
+    request = _request(job, wish)
+    done = _resumed(job.folder, request) if resume else None
     if done is not None:
-        return done, graph, dataset
-    (folder / "quantized.json").unlink(missing_ok=True)
-    preflight.check(Path(graph.path), graph.format)
-    out = folder / f"{safe_name(model.stem)}_{_suffix(chosen)}.{graph.format}"
-    plans = [dataclasses.replace(p, rejected=chosen.rejected) for p in candidates(graph, target, wish)]
-    found = search.search(graph, plans, dataset, out, max_drop=wish.budgets.max_drop, progress=progress)
-    found = dataclasses.replace(
-        found, request=request, seconds=time.monotonic() - started, peak_rss_bytes=_peak_rss_bytes()
-    )
-    store.write(folder / "plan.json", found.plan)
-    store.write(folder / "quantized.json", found)
-    return found, graph, dataset
+        return done
+    (job.folder / "quantized.json").unlink(missing_ok=True)
+    preflight.check(Path(job.graph.path), job.graph.format)
+    plans = [dataclasses.replace(p, rejected=job.chosen.rejected) for p in candidates(job.graph, target, wish)]
+    out = job.folder / f"{job.name}_{_suffix(job.chosen)}.{job.graph.format}"
+    found = search.search(job.graph, plans, job.dataset, out, max_drop=wish.budgets.max_drop, progress=progress)
+    seconds = time.monotonic() - started
+    found = dataclasses.replace(found, request=request, seconds=seconds, peak_rss_bytes=_peak_rss_bytes())
+    store.write(job.folder / "plan.json", found.plan)
+    store.write(job.folder / "quantized.json", found)
+    return found
 
 
 def _suffix(chosen: Plan) -> str:
     return "as_is" if chosen.scheme.name == "as_is" else "quantized"
 
 
-def _request(graph: ModelGraph, dataset: Dataset, chosen: Plan, wish: Wish) -> str:
+def _request(job: Job, wish: Wish) -> str:
     """Hash over all that a conversion depends on."""
-    parts = (edgeq.__version__, graph.sha256, datasets.fingerprint(dataset), chosen.target, wish)
+    parts = (edgeq.__version__, job.graph.sha256, datasets.fingerprint(job.dataset), job.chosen, wish)
     return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 
@@ -109,11 +120,13 @@ def build(
     progress: Progress = silent,
 ) -> tuple[QuantizedModel | Refused, Bundle | None]:
     """All that `quantize` does, then the bundle; no bundle when the accuracy does not hold."""
-    folder = output or default_output(model, target)
-    found, graph, dataset = _quantize(model, target, data, folder, wish or Wish(), resume, progress)
-    if isinstance(found, Refused) or not holds(found):
+    job = _prepare(model, target, data, output, wish or Wish(), progress)
+    if isinstance(job, Refused):
+        return job, None
+    found = _convert(job, target, wish or Wish(), resume, progress)
+    if not holds(found):
         return found, None
-    return found, _bundle(found, graph, dataset, folder, targets.load(target), resume, progress)
+    return found, _bundle(found, job, targets.load(target), resume, progress)
 
 
 def holds(found: QuantizedModel) -> bool:
@@ -121,32 +134,21 @@ def holds(found: QuantizedModel) -> bool:
     return found.accuracy is None or found.accuracy.ok
 
 
-def _bundle(
-    found: QuantizedModel,
-    graph: ModelGraph,
-    dataset: Dataset,
-    folder: Path,
-    target: Target,
-    resume: bool,
-    progress: Progress,
-) -> Bundle:
+def _bundle(found: QuantizedModel, job: Job, target: Target, resume: bool, progress: Progress) -> Bundle:
     from edgeq.lab import deploy as deploying
 
-    out = folder / "bundle"
+    out = job.folder / "bundle"
     if resume and (out / "quantized.json").is_file():
         packed = store.read(out / "quantized.json", QuantizedModel)
         if packed.request == found.request and packed.artifact == found.artifact:
             return deploying.load_bundle(out)
     progress("building the bundle", 0, 1)
-    samples = datasets.samples(dataset, graph, _golden(dataset, graph))
+    samples = datasets.samples(job.dataset, job.graph, _golden(job.dataset, job.graph))
     builder = backends.find("builders", "linux" if target.kind == "android" else target.kind)
-    built = cast(Bundle, builder.build(found, folder, samples, out, _bundle_name(found, graph)))
+    name = f"{job.name}-{found.artifact.sha256[:12]}"
+    built = cast(Bundle, builder.build(found, job.folder, samples, out, name))
     progress("building the bundle", 1, 1)
     return built
-
-
-def _bundle_name(found: QuantizedModel, graph: ModelGraph) -> str:
-    return f"{safe_name(Path(graph.path).stem)}-{found.artifact.sha256[:12]}"
 
 
 def _golden(dataset: Dataset, graph: ModelGraph) -> list[int]:

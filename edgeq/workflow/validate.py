@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgeq import datasets, devices, models, search, store
+from edgeq.runtimes import decode, encode
 from edgeq.types import Bundle, Dataset, ModelGraph, Progress, QuantizedModel, Validation, silent
 from edgeq.workflow.device import connected, packed, send
 
@@ -39,22 +39,30 @@ def _on_device(
     bundle: Bundle, session: Session, graph: ModelGraph, dataset: Dataset, transport: Transport, progress: Progress
 ) -> Outputs:
     from edgeq.lab import bench
-    from edgeq.runtimes import decode
 
     deployment = send(bundle, transport, progress)
-    stored = list(_stored(session, graph, dataset))
     with tempfile.TemporaryDirectory(prefix="edgeq-validate-") as scratch:
-        answers = bench.evaluate(
-            transport, deployment.folder, bundle.manifest, stored, Path(scratch), progress=progress
-        )
-        return tuple(decode(port, answer) for port, answer in zip(session.outputs, answers, strict=True))
+        stored = _stored(session, graph, dataset, Path(scratch))
+        answers = bench.evaluate(transport, deployment.folder, bundle.manifest, stored, Path(scratch), progress)
+        return tuple(decode(port, answer).copy() for port, answer in zip(session.outputs, answers, strict=True))
 
 
-def _stored(session: Session, graph: ModelGraph, dataset: Dataset) -> Iterator[list[Array]]:
-    from edgeq.runtimes import encode
+def _stored(session: Session, graph: ModelGraph, dataset: Dataset, scratch: Path) -> list[Array]:
+    """Stored values of the scoring samples, one array for each input, on disk: they may be many."""
+    import numpy as np
 
-    for sample in datasets.samples(dataset, graph, dataset.evaluation):
-        yield [encode(port, real) for port, real in zip(session.inputs, sample, strict=True)]
+    found: list[Array] = []
+    for place, sample in enumerate(datasets.samples(dataset, graph, dataset.evaluation)):
+        values = [encode(port, real) for port, real in zip(session.inputs, sample, strict=True)]
+        found = found or [
+            np.lib.format.open_memmap(
+                scratch / f"input_{i}.npy", "w+", value.dtype, (len(dataset.evaluation), *value.shape[1:])
+            )
+            for i, value in enumerate(values)
+        ]
+        for column, value in zip(found, values, strict=True):
+            column[place] = value[0]
+    return found
 
 
 def _compare(
@@ -68,7 +76,9 @@ def _compare(
     from edgeq.evaluation import scoring
 
     here = scoring.collect(session, dataset, graph, dataset.evaluation, progress, step="scoring on the host")
-    result = scoring.accuracy(dataset, here, there, max_drop=None)
+    result = scoring.accuracy(
+        dataset, here, there, max_drop=quantized.accuracy.tolerance if quantized.accuracy else None
+    )
     return Validation(
         metric=dataset.metric,
         samples=len(dataset.evaluation),
