@@ -62,25 +62,20 @@ class Rows:
 
     def __init__(self, path: Path, array: str) -> None:
         self.where = f"{path} ({array})"
-        self._archive = _archive(path)
         with contextlib.ExitStack() as undo:  # closes what was opened unless all goes well
-            undo.callback(self._archive.close)
+            archive = undo.enter_context(_archive(path))
+            member = _member(archive, array, path)
             try:
-                member = self._archive.getinfo(f"{array}.npy")
-                self._stream = undo.enter_context(self._archive.open(member))
+                self._stream = undo.enter_context(archive.open(member))
                 header = _header(self._stream, self.where)
-            except KeyError as error:
-                there = _listed(self._archive)
-                raise DatasetError(f"no array {array!r}; it has {there}", where=str(path)) from error
-            except (*_PROBLEMS, DatasetError) as error:
+            except _PROBLEMS as error:
                 raise _problem(error, self.where) from error
             _check(header, member, self.where)
-            undo.pop_all()
-        self.count, self.shape, self.dtype = header.shape[0], header.shape[1:], header.dtype
+            self.count, self.shape, self.dtype = header.shape[0], header.shape[1:], header.dtype
             self._start = header.size_bytes
             self._row_bytes = math.prod(self.shape) * self.dtype.itemsize
             self._whole = self._transposed(header) if header.fortran and len(header.shape) > 1 else None
-            self.close = stack.pop_all().close
+            self._files = undo.pop_all()
 
     def read(self, index: int) -> Array:
         """One row; raises DatasetError when the file is broken there."""
@@ -88,6 +83,10 @@ class Rows:
             return np.ascontiguousarray(self._whole[index])
         content = self._bytes(self._start + index * self._row_bytes, self._row_bytes)
         return np.frombuffer(content, dtype=self.dtype).reshape(self.shape)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._files.close()
 
     def _bytes(self, offset: int, size: int) -> bytes:
         try:
