@@ -125,6 +125,8 @@ def _dynamic(job: _Job) -> Made:
     made = prepare.guarded(
         where, "quantize it", lambda: floating.dynamic(source, excluded, job.plan.scheme, job.folder)
     )
+    if not floating.has_integers(made):
+        raise ConvertError("holds no operator that can be quantized dynamically (MatMul, Gemm, LSTM)", where=where)
     return made.read_bytes(), notes
 
 
