@@ -248,7 +248,7 @@ def test_a_model_quantized_in_a_way_that_the_target_cannot_run(edgeq: Edgeq, ben
     ran = edgeq("plan", quantized, "-t", target, "-o", bench / "out2", "--json")
     assert ran.code == 3, ran.err
     refused = [operator for operator in ran.document["operators"] if operator["placement"] == "refused"]
-    assert any("CONV_2D" in operator["type"] and "float32" in operator["why"] for operator in refused)
+    assert any("CONV_2D" in operator["type"] and "float32" in operator["why"] for operator in refused), refused
 
 
 def test_a_drop_that_cannot_be_met(edgeq: Edgeq, bench: Path) -> None:
