@@ -16,6 +16,7 @@ _TO_FORMAT = {
     "onnx": "export the model to ONNX and give edgeq that file",
     "c": "give edgeq the TFLite file of this model",
 }
+_FALLBACKS = ("falls-back-to-float", "operator-unknown", "version-too-new", "constraint-violated")
 _SMALLER = "--prefer memory"
 
 
@@ -60,18 +61,14 @@ def state(look: View, scheme: Scheme) -> Check | None:
 
 
 def operators(placed: Iterable[Placed]) -> list[Check]:
-    """One failing check for each refused operator, or one that tells how many run in float."""
+    """One failing check for each refused operator, or one that tells how many fall back."""
     placed = tuple(placed)
     failures = [one.failure for one in placed if one.failure is not None]
     if failures:
         return failures
-    fallen = [one for one in placed if one.rule == "falls-back-to-float"]
+    fallen = [one for one in placed if one.rule in _FALLBACKS]
     types = ", ".join(sorted({one.operator.type for one in fallen}))
-    why = (
-        f"{len(fallen)} of {len(placed)} operators fall back to float: {types}."
-        if fallen
-        else "No operator is refused."
-    )
+    why = f"{len(fallen)} of {len(placed)} operators fall back: {types}." if fallen else "No operator is refused."
     return [Check(rule="operators-placed", subject=f"{len(placed)} operators", ok=True, why=why)]
 
 

@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 from edgeq.planning import arriving, placement, schemes
 from edgeq.planning import view as views
-from edgeq.planning.placement import Survey
-from edgeq.planning.sensitive import sensitive
+from edgeq.planning.placement import Placed, Survey
+from edgeq.planning.sensitive import always_float, sensitive
 from edgeq.types import Cpu, Scheme
 
 NOT_OFFERED = {
@@ -36,31 +36,31 @@ def offers(ground: Survey, cpu: Cpu, name: str | None) -> list[Offer]:
     if name == "as_is" or (name is None and graph.state in ("quantized", "weights")):
         return [Offer(arriving.scheme_as_is(ground.look))]
     rungs = [Offer(scheme, place, why) for place, (scheme, why) in enumerate(schemes.ladder(graph.format, cpu))]
-    kept = _kept(ground, rungs[0].scheme)
-    unfit = set() if name else _unfit(ground, rungs[0].scheme, kept)
+    always = always_float(ground.look)
+    kept = {**always, **sensitive(ground.look)}
+    unfit = set() if name else _unfit(ground, rungs[0].scheme, always, kept)
     wanted = [rung for rung in rungs if rung.scheme.name == (name or rung.scheme.name)]
     fit = [rung for rung in wanted if rung.scheme.name not in unfit]
-    return [rung._replace(kept=kept) if rung.scheme.name == "static_wi8_ai8_mixed" else rung for rung in fit]
+    return [rung._replace(kept=_kept_by(rung.scheme, always, kept)) for rung in fit]
 
 
-def _unfit(ground: Survey, static: Scheme, kept: Mapping[int, str]) -> set[str]:
+def _kept_by(scheme: Scheme, always: Mapping[int, str], kept: Mapping[int, str]) -> Mapping[int, str]:
+    if not scheme.is_static:
+        return {}
+    return kept if scheme.name == "static_wi8_ai8_mixed" else always
+
+
+def _unfit(ground: Survey, static: Scheme, always: Mapping[int, str], kept: Mapping[int, str]) -> set[str]:
     """Schemes that are no candidates of their own here."""
-    granular = "static_wi8_ai8_per_tensor" if _takes_per_channel(ground, static) else "static_wi8_ai8"
-    return {"float32", granular} | (set() if kept else {"static_wi8_ai8_mixed"})
+    plain = placement.place(ground, static.default, always)
+    mixed = placement.place(ground, static.default, kept)
+    granular = "static_wi8_ai8_per_tensor" if _takes_per_channel(ground, plain) else "static_wi8_ai8"
+    differs = any(one.placement != other.placement for one, other in zip(plain, mixed, strict=True))
+    return {"float32", granular} | (set() if differs else {"static_wi8_ai8_mixed"})
 
 
-def _takes_per_channel(ground: Survey, static: Scheme) -> bool:
-    """Whether a layer can be per-channel; a graph without layers is no reason against it."""
-    placed = placement.place(ground, static.default, {})
+def _takes_per_channel(ground: Survey, placed: tuple[Placed, ...]) -> bool:
+    """Whether a layer is per-channel; a graph without layers is no reason against it."""
     layers = [one for one in placed if one.placement == "cpu" and views.weights(ground.look, one.operator)]
     granularities = {one.signature.granularity for one in layers}
     return "per-channel" in granularities or "per-tensor" not in granularities
-
-
-def _kept(ground: Survey, static: Scheme) -> dict[int, str]:
-    """What a mixed scheme keeps in float: sensitive operators that would be quantized otherwise."""
-    reasons = sensitive(ground.look)
-    quantized = {one.operator.index for one in placement.place(ground, static.default, {}) if one.placement == "cpu"}
-    mixed = placement.place(ground, static.default, reasons)
-    kept = {one.operator.index for one in mixed if one.rule == "kept-in-float"}
-    return {index: why for index, why in reasons.items() if index in kept & quantized}

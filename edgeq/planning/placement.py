@@ -16,6 +16,12 @@ QUANTIZED = ("int8", "uint8", "int16", "int4", "float16")
 _EXPANDING = {"tflite": ("DEQUANTIZE",), "onnx": ("Cast", "DequantizeLinear")}
 """Operators that turn stored weights into float32 again when the model is loaded."""
 
+_UNTOUCHED = {
+    "constants-only": "It computes on constants alone and is folded away.",
+    "carries-integers": "It carries integers, which are not quantized.",
+    "converts-types": "It turns one data type into another and is left as it is.",
+}
+"""Rules of operators that no scheme changes, with their sentences."""
 _FALLS_TO = {
     "operator-unknown": {"none": "refused", "cpu": "cpu", "float": "float"},
     "version-too-new": {"none": "refused", "cpu": "cpu", "float": "refused"},
@@ -57,7 +63,8 @@ def place(ground: Survey, default: Signature, kept: Mapping[int, str]) -> tuple[
     for subject, failure in ground.subjects:
         wanted = FLOAT32 if subject.operator.subgraph else default  # bodies of IF and WHILE are not calibrated
         one = _place_one(subject, failure, wanted, kept, carried)
-        carried.update(dict.fromkeys(subject.operator.outputs, one.signature.activations))
+        makes = "float32" if one.rule == "converts-types" else one.signature.activations
+        carried.update(dict.fromkeys(subject.operator.outputs, makes))
         placed.append(one)
     return tuple(placed)
 
@@ -107,18 +114,27 @@ def _place_one(
     look, operator, _, row = subject
     if failure is not None:
         return _fallen(subject, failure, default)
-    if row is None or views.on_constants(look, operator):
-        why = "It computes on constants alone and is folded away."
-        return Placed(operator, _as_stored(look, operator), "cpu", "constants-only", why)
-    if not views.is_real(look, operator):
-        why = "It carries integers, which are not quantized."
-        return Placed(operator, _as_stored(look, operator), "cpu", "carries-integers", why)
-    if row.passes_quantization:
-        return _follower(subject, row, default, carried)
+    rule = _untouched(subject)
+    if row is None or rule is not None:
+        rule = rule or "constants-only"
+        return Placed(operator, _as_stored(look, operator), "cpu", rule, _UNTOUCHED[rule])
     if operator.index in kept and _runs_in_float(subject, row):
         why = f"The scheme keeps it in float: {kept[operator.index]}."
         return Placed(operator, _plain(look, operator), "float", "kept-in-float", why)
+    if row.passes_quantization:
+        return _follower(subject, row, default, carried)
     return _by_signature(subject, row, default)
+
+
+def _untouched(subject: Subject) -> str | None:
+    """The rule by which no scheme changes the operator, or None."""
+    look, operator, _, row = subject
+    if views.on_constants(look, operator):
+        return "constants-only"
+    if not views.is_real(look, operator):
+        return "carries-integers"
+    any_types = row is not None and row.signatures is None and not row.passes_quantization
+    return "converts-types" if any_types and _converts(look, operator) else None
 
 
 def _fallen(subject: Subject, failure: Check, default: Signature) -> Placed:
@@ -164,6 +180,13 @@ def _by_signature(subject: Subject, row: OperatorRow, default: Signature) -> Pla
         return Placed(operator, _plain(look, operator), "float", "falls-back-to-float", why)
     failure = rules.signature_unsupported(subject, wanted)
     return Placed(operator, wanted, "refused", failure.rule, failure.why, failure)
+
+
+def _converts(look: View, operator: Operator) -> bool:
+    """Whether integers go in and floats come out, or the other way round (`Cast`, `Shape`)."""
+    reads = any(tensor.dtype in views.FLOATS for tensor in views.operands(look, operator))
+    makes = any(tensor.dtype in views.FLOATS for tensor in views.results(look, operator))
+    return reads != makes
 
 
 def _runs_in_float(subject: Subject, row: OperatorRow) -> bool:
@@ -219,7 +242,7 @@ def _merged(signature: Signature, wanted: Signature, has_weights: bool) -> Signa
 
 
 def _differs(one: Placed, scheme: Scheme) -> bool:
-    if one.operator.subgraph or one.rule in ("constants-only", "carries-integers") or one.placement == "refused":
+    if one.operator.subgraph or one.rule in _UNTOUCHED or one.placement == "refused":
         return False
     if one.placement == "float":
         return scheme.is_static or one.rule == "falls-back-to-float"

@@ -19,6 +19,9 @@ class Subject(NamedTuple):
     row: OperatorRow | None
 
 
+_OTHER_TYPES = "start from the float model and let edgeq quantize it"
+_OTHER_SCHEME = "--prefer accuracy, which keeps activations in float"
+
 Rule = Callable[[Subject], Check]
 
 
@@ -75,7 +78,7 @@ def signature_unsupported(subject: Subject, wanted: Signature) -> Check:
         detail=f"{operator.type} is {wanted}, {subject.table.name} allows {allowed}",
         needed=str(wanted),
         available=allowed,
-        hint="start from the float model and let edgeq quantize it",
+        hint=_OTHER_TYPES if subject.look.graph.state in ("quantized", "weights") else _OTHER_SCHEME,
     )
 
 

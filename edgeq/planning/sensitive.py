@@ -31,18 +31,19 @@ _BEFORE_ROOT = (
 _AFTER_ROOT = ("DIV", "MUL", "SUB", "ADD", "Div", "Mul", "Reciprocal")
 _ADDITIONS = ("ADD", "Add")
 _PRODUCTS = ("MUL", "Mul")
-_SOFTMAX = ("SOFTMAX", "Softmax")
-_NORMALIZATIONS = ("LayerNormalization", "SimplifiedLayerNormalization", "SkipLayerNormalization", "RMSNormalization")
-_MATRIX_PRODUCTS = ("MatMul", "BATCH_MATMUL")
-_LAYERS = ("Gemm", "Conv", "FULLY_CONNECTED", "CONV_2D")
+_TRANSFORMER = ("LayerNormalization", "SkipLayerNormalization", "Attention", "MultiHeadAttention")
+_PRODUCTS_OF = {
+    "onnx": ("MatMul", "Gemm"),
+    "tflite": ("BATCH_MATMUL", "FULLY_CONNECTED", "CONV_2D", "DEPTHWISE_CONV_2D"),
+}
 _OUTLIERS = "a few very large values run through a transformer between its matrix products"
 _STATISTIC = "it is part of a layer normalization, which divides by a statistic of few large values"
 
 
 def sensitive(look: View) -> dict[int, str]:
     """Sensitive operators by index, each with the reason; operators on constants are none of them."""
-    moving = {operator.index for operator in look.graph.operators if not views.on_constants(look, operator)}
-    found = dict(_residual_stream(look) if _is_transformer(look) else {}) | _ends(look)
+    found = dict(_between_products(look)) if _is_transformer(look) else {}
+    found.update(_ends(look))
     for operator in look.graph.operators:
         if operator.type in _ROOTS:
             found.update(dict.fromkeys(_normalization(look, operator), _STATISTIC))
@@ -50,21 +51,39 @@ def sensitive(look: View) -> dict[int, str]:
             found[operator.index] = _REASONS[operator.type]
         if _is_gated(look, operator):
             found[operator.index] = "it multiplies by a gate"
+    return _without_constants(look, found)
+
+
+def always_float(look: View) -> dict[int, str]:
+    """What even a plain static scheme keeps in float: in an ONNX transformer all but the matrix products.
+
+    onnxruntime quantizing all of MiniLM loses 22 points (design/peers.md).
+    """
+    if look.graph.format != "onnx" or not _is_transformer(look):
+        return {}
+    return _without_constants(look, _between_products(look))
+
+
+def _without_constants(look: View, found: dict[int, str]) -> dict[int, str]:
+    moving = {operator.index for operator in look.graph.operators if not views.on_constants(look, operator)}
     return {index: why for index, why in found.items() if index in moving}
 
 
 def _is_transformer(look: View) -> bool:
-    """Whether the graph has attention: a softmax, a normalization, and products of two activations."""
+    """Whether the graph has layer normalization, or attention written out."""
     kinds = {operator.type for operator in look.graph.operators}
-    if kinds.isdisjoint(_SOFTMAX) or kinds.isdisjoint((*_NORMALIZATIONS, *_ROOTS)):
+    if not kinds.isdisjoint(_TRANSFORMER):
+        return True
+    if kinds.isdisjoint(("SOFTMAX", "Softmax")) or kinds.isdisjoint(_ROOTS):
         return False
-    products = (operator for operator in look.graph.operators if operator.type in _MATRIX_PRODUCTS)
+    products = (operator for operator in look.graph.operators if operator.type in ("MatMul", "BATCH_MATMUL"))
     return any(not views.weights(look, product) for product in products)
 
 
-def _residual_stream(look: View) -> dict[int, str]:
-    """All that computes between the matrix products of a transformer."""
-    return {one.index: _OUTLIERS for one in look.graph.operators if one.type not in (*_MATRIX_PRODUCTS, *_LAYERS)}
+def _between_products(look: View) -> dict[int, str]:
+    """All of a transformer but its matrix products."""
+    products = _PRODUCTS_OF[look.graph.format]
+    return {operator.index: _OUTLIERS for operator in look.graph.operators if operator.type not in products}
 
 
 def _ends(look: View) -> dict[int, str]:

@@ -1,0 +1,100 @@
+"""Real models on the shelf's targets and tables."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from edgeq import models, planning, targets
+from edgeq.types import OperatorTable, Plan, Target
+
+LINUX = ("generic-linux-x86_64", "generic-linux-aarch64", "raspberry-pi-zero-2w", "raspberry-pi-5")
+
+
+def _tables(target: Target) -> dict[str, OperatorTable]:
+    return {runtime.operators: targets.load_table(runtime.operators) for runtime in target.runtimes}
+
+
+def _choose(path: Path, name: str) -> Plan:
+    target = targets.load(name)
+    return planning.choose(models.read(path), target, _tables(target))
+
+
+@pytest.mark.parametrize("name", LINUX)
+@pytest.mark.parametrize(
+    "file",
+    [
+        "kws_dscnn/kws_float.tflite",
+        "kws_dscnn/kws_float.onnx",
+        "kws_dscnn/kws_hybrid.tflite",
+        "ic_resnet8/resnet8_float.tflite",
+        "vww_mobilenetv1/vww_float.tflite",
+        "lstm_mnist/mnist_lstm_float.tflite",
+        "sr_espcn/espcn_float.tflite",
+        "sine_hello_world/hello_world_float.tflite",
+    ],
+)
+def test_float_models_get_a_static_plan(shared: Path, file: str, name: str) -> None:
+    plan = _choose(shared / file, name)
+    assert plan.ok
+    assert plan.scheme.name == "static_wi8_ai8"
+    assert {one.placement for one in plan.operators} <= {"cpu", "float"}
+    unsigned = name.endswith("x86_64") and file.endswith(".onnx")
+    assert plan.scheme.default.activations == ("uint8" if unsigned else "int8")
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        "ad_autoencoder/ad_reference_int8.tflite",
+        "ic_resnet8/resnet8_reference_int8.tflite",
+        "kws_dscnn/kws_reference_int8.tflite",
+        "lstm_mnist/mnist_lstm_reference_int8.tflite",
+        "seg_mobilenetv3/portrait_reference_uint8.tflite",
+        "sine_hello_world/hello_world_reference_int8.tflite",
+        "vww_mobilenetv1/vww_reference_int8.tflite",
+    ],
+)
+def test_published_int8_models_are_taken_as_they_stand(shared: Path, file: str) -> None:
+    plan = _choose(shared / file, "raspberry-pi-4")
+    assert plan.ok
+    assert plan.scheme.name == "as_is"
+    assert plan.memory.flash_bytes == (shared / file).stat().st_size
+
+
+@pytest.mark.parametrize(
+    ("float_file", "int8_file"),
+    [
+        ("kws_dscnn/kws_float.tflite", "kws_dscnn/kws_reference_int8.tflite"),
+        ("ic_resnet8/resnet8_float.tflite", "ic_resnet8/resnet8_reference_int8.tflite"),
+        ("vww_mobilenetv1/vww_float.tflite", "vww_mobilenetv1/vww_reference_int8.tflite"),
+    ],
+)
+def test_the_predicted_file_is_within_a_tenth_of_the_published_one(
+    shared: Path, float_file: str, int8_file: str
+) -> None:
+    predicted = _choose(shared / float_file, "raspberry-pi-4").memory
+    assert predicted.flash_bytes == pytest.approx((shared / int8_file).stat().st_size, rel=0.1)
+    published = _choose(shared / int8_file, "raspberry-pi-4").memory
+    assert predicted.arena_bytes == pytest.approx(published.arena_bytes, rel=0.02)
+
+
+def test_a_transformer_keeps_all_but_products_in_float(shared: Path) -> None:
+    plan = _choose(shared / "text_minilm_l3/minilm_l3_float.onnx", "generic-linux-aarch64")
+    assert plan.ok
+    quantized = {one.type for one in plan.operators if one.signature.startswith("int8")}
+    assert quantized == {"MatMul"}
+
+
+def test_planning_mobilenet_takes_less_than_50_ms(shared: Path) -> None:
+    graph = models.read(shared / "imagenet_mobilenetv2/mobilenet_v2_float.onnx")
+    target = targets.load("generic-linux-aarch64")
+    tables = _tables(target)
+    times = []
+    for _ in range(5):
+        started = time.perf_counter()
+        planning.candidates(graph, target, tables)
+        times.append(time.perf_counter() - started)
+    assert min(times) < 0.05, "the best of five: other work on this machine does not count"
