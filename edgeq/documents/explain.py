@@ -52,13 +52,14 @@ def located(
 def explain(cls: type[object], problem: ValidationError) -> PathError:
     """The first thing that is wrong, and how many more there are."""
     found = [(_key_path(cls, item["loc"]), item) for item in problem.errors(include_url=False, include_context=True)]
-    place, first = found[0]
+    around = found[0][0]  # a union complains once for each member: the member that got deepest was meant
+    place, first = max((one for one in found if one[0][: len(around)] == around), key=lambda one: len(one[0]))
     if first["type"] in _UNKNOWN_KEY or first["type"] == "missing":
         message = _WORDS["missing"] if first["type"] == "missing" else _unknown(cls, place)
     else:
         words = dict.fromkeys(_words(item) for path, item in found if path == place)
         message = " or ".join(words) + f", got {kind(first['input'])}"
-    others = len({path for path, _ in found} - {place})
+    others = len({path for path, _ in found} - {place[:length] for length in range(len(around), len(place) + 1)})
     return PathError(place, message + (f" (and {others} more)" if others else ""))
 
 
@@ -74,7 +75,7 @@ def _key_path(cls: type[object], location: tuple[int | str, ...]) -> KeyPath:
     path: list[int | str] = []
     hint: object = cls
     for step in location:
-        inner = _inner(hint, step)
+        inner = None if step == "[key]" else _inner(hint, step)
         if inner is None:
             continue
         path.append(step)
@@ -89,7 +90,7 @@ def _inner(hint: object, step: int | str) -> object | None:
     if is_dataclass(hint) and isinstance(hint, type):
         return _hints(hint).get(str(step), object) if isinstance(step, str) else None
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if origin in (dict, Mapping) and step != "[key]":
+    if origin in (dict, Mapping):
         return typing.cast(object, arguments[1]) if isinstance(step, str) else None
     if origin in (tuple, list) and isinstance(step, int):
         return typing.cast(object, arguments[0 if arguments[-1] is Ellipsis else min(step, len(arguments) - 1)])
