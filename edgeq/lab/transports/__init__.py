@@ -76,7 +76,10 @@ class Transport(Protocol):
         ...
 
     def remove(self, paths: Sequence[str]) -> None:
-        """Remove files and folders with what is in them; what is absent already is fine."""
+        """Remove files and folders with what is in them; what is absent already is fine.
+
+        Only what lies inside the device's `folder` (at least two levels deep) goes; raises NotWritable for the rest.
+        """
         ...
 
     def make_folder(self, path: str) -> None:

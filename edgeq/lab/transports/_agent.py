@@ -282,11 +282,33 @@ def hashes(link: Link, job: dict[str, Any]) -> dict[str, Any]:
     return {"hashes": found}
 
 
+def true_path(path: str) -> str:
+    """Where a path leads: its folder with links resolved, its last name as it is, exactly one leading slash."""
+    name = os.path.basename(path)
+    full = os.path.realpath(path)
+    if name not in ("", ".", ".."):
+        full = os.path.join(os.path.realpath(os.path.dirname(path) or "."), name)
+    return "/" + "/".join(part for part in full.split("/") if part)
+
+
+def check_removable(path: str, inside: list[str]) -> None:
+    """Refuse all but what lies strictly inside one of edgeq's own folders, each at least two levels deep.
+
+    An allow-list: `//`, `..` and links lead to places that a list of forbidden names does not foresee.
+    """
+    real = true_path(path)
+    for folder in inside:
+        own = true_path(os.path.realpath(folder))
+        if own.count("/") >= 2 and real.startswith(own + "/"):
+            return
+    raise OSError(errno.EPERM, "refused: it is not in a folder of edgeq", path)
+
+
 def remove(link: Link, job: dict[str, Any]) -> dict[str, Any]:
-    """Remove files and trees."""
+    """Remove files and trees; nothing is touched unless all of them may be."""
     for path in job["paths"]:
-        if os.path.abspath(path) in ("/", os.path.expanduser("~")):
-            raise OSError(errno.EPERM, "refused", path)
+        check_removable(path, job["inside"])
+    for path in map(true_path, job["paths"]):
         with contextlib.suppress(FileNotFoundError):
             if os.path.isdir(path) and not os.path.islink(path):
                 shutil.rmtree(path)

@@ -164,7 +164,7 @@ class AgentTransport:
 
     def remove(self, paths: Sequence[str]) -> None:
         """Remove files and folders; see Transport."""
-        self._ask({"job": "remove", "paths": list(paths)})
+        self._ask({"job": "remove", "paths": list(paths), "inside": [self.device.folder.removeprefix("~/")]})
 
     def make_folder(self, path: str) -> None:
         """Create a folder and its parents; see Transport."""
