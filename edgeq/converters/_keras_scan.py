@@ -112,8 +112,9 @@ def refuse_code(config: Any) -> None:
     for part in _dicts(config, 0):
         name = part.get("class_name")
         if isinstance(name, str) and name.rpartition(">")[2] in _CODE:
-            label = part.get("name") or _inner_name(part)
-            raise ModelError(f"holds a {name} layer ({label}), whose code would run on this host", hint=_HINT)
+            label = str(part.get("name") or _inner_name(part))[:60]
+            kind = name.rpartition(">")[2]
+            raise ModelError(f"holds a {kind} layer ({label!r}), whose code would run on this host", hint=_HINT)
         module = part.get("module")
         if isinstance(module, str) and name is not None:
             _refuse_module(module, str(name))
@@ -122,7 +123,8 @@ def refuse_code(config: Any) -> None:
 def _refuse_module(module: str, name: str) -> None:
     root = module.partition(".")[0]
     if root not in _OWN or (root == "builtins" and name not in _HARMLESS_BUILTINS):
-        raise ModelError(f"needs code from outside Keras: {module}.{name}", hint=_HINT)
+        wanted = f"{module[:60]}.{name[:60]}"
+        raise ModelError(f"needs code from outside Keras: {wanted!r}", hint=_HINT)
 
 
 def _inner_name(part: dict[str, Any]) -> str:

@@ -26,7 +26,7 @@ from edgeq.converters.tflite.recipe import RecipeManager, recipe
 from edgeq.converters.tflite.restore import float_weights, type_name
 from edgeq.errors import ConvertError, ModelError
 from edgeq.runtimes import litert
-from edgeq.types import Dataset, ModelGraph, Plan, Port, Progress, QuantizedModel, silent
+from edgeq.types import Dataset, ModelGraph, Plan, Port, Progress, QuantizedModel, Signature, silent
 
 # What litert-quantizer raises: its own ValueError and RuntimeError, and the accidents of unchecked input.
 _ACCIDENTS = (
@@ -101,10 +101,10 @@ def _in_float(job: _Job) -> tuple[bytes, list[str]]:
 
 def _quantized(job: _Job) -> tuple[bytes, list[str]]:
     model = flatbuffer.load(Path(job.graph.path))
-    scopes = [list(operator.outputs) for operator in model.subgraphs[0].operators]
+    made_before = [tuple(operator.outputs) for operator in model.subgraphs[0].operators]
     restored = float_weights(model)
     names = flatbuffer.number_names(model)
-    places = _exceptions(job, model, scopes)
+    places = _exceptions(job, model, made_before)
     found = _ranges(job, model, names, flatbuffer.dump(model)) if job.plan.scheme.is_static else {}
     codes = stand_in.put(model)
     made = _quantize(job.graph.path, flatbuffer.dump(model), recipe(job.plan.scheme, model, places), found)
@@ -117,17 +117,18 @@ def _quantized(job: _Job) -> tuple[bytes, list[str]]:
     return flatbuffer.dump(made), notes
 
 
-def _exceptions(job: _Job, model: Any, scopes: list[list[int]]) -> dict[int, Any]:
-    """Overrides by place in the changed subgraph, found again by the tensors that an operator makes."""
+def _exceptions(job: _Job, model: Any, made: list[tuple[int, ...]]) -> dict[int, Signature]:
+    """Overrides by place in the changed first subgraph; `made` holds what each operator made before.
+
+    A DEQUANTIZE that is gone needs no setting, nor do operators of later subgraphs, which stay in float.
+    """
     places = {tuple(operator.outputs): place for place, operator in enumerate(model.subgraphs[0].operators)}
-    found = {}
-    for index, signature in job.plan.scheme.overrides.items():
-        if not 0 <= index < len(scopes):
-            raise ConvertError(f"the plan names operator {index}, which the model does not have", where=job.graph.path)
-        place = places.get(tuple(scopes[index]))
-        if place is not None:  # a DEQUANTIZE that is gone needs no setting
-            found[place] = signature
-    return found
+    overrides = job.plan.scheme.overrides
+    unknown = [index for index in overrides if not 0 <= index < len(job.graph.operators)]
+    if unknown:
+        raise ConvertError(f"the plan names operator {unknown[0]}, which the model does not have", where=job.graph.path)
+    known = {index: places.get(made[index]) for index in overrides if index < len(made)}
+    return {place: overrides[index] for index, place in known.items() if place is not None}
 
 
 def _ranges(job: _Job, model: Any, names: flatbuffer.Names, content: bytes) -> calibration.Ranges:

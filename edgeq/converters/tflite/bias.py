@@ -46,7 +46,7 @@ def _repair_operator(made: Model, operator: Any, reals: dict[bytes, tuple[Model,
         return 0
     if weights.name not in reals or bias.name not in reals or _is_shared(made, weights) or _is_shared(made, bias):
         return 0
-    wanted = _values(*reals[bias.name], np.float32)
+    wanted = _values(*reals[bias.name], np.float32).astype(np.float64)
     scales = np.array(weights.quantization.scale, np.float64)
     needed = np.abs(wanted) / (float(source.quantization.scale[0]) * _LARGEST_STEPS)
     wide = np.flatnonzero(needed > scales) if len(scales) == len(wanted) else np.array([], np.int64)
