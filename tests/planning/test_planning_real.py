@@ -8,18 +8,14 @@ from pathlib import Path
 import pytest
 
 from edgeq import models, planning, targets
-from edgeq.types import OperatorTable, Plan, Target
+from edgeq.types import Plan
 
 LINUX = ("generic-linux-x86_64", "generic-linux-aarch64", "raspberry-pi-zero-2w", "raspberry-pi-5")
 
 
-def _tables(target: Target) -> dict[str, OperatorTable]:
-    return {runtime.operators: targets.load_table(runtime.operators) for runtime in target.runtimes}
-
-
 def _choose(path: Path, name: str) -> Plan:
     target = targets.load(name)
-    return planning.choose(models.read(path), target, _tables(target))
+    return planning.choose(models.read(path), target, targets.load_tables(target))
 
 
 @pytest.mark.parametrize("name", LINUX)
@@ -91,7 +87,7 @@ def test_a_transformer_keeps_all_but_products_in_float(shared: Path) -> None:
 def test_planning_mobilenet_takes_less_than_50_ms(shared: Path) -> None:
     graph = models.read(shared / "imagenet_mobilenetv2/mobilenet_v2_float.onnx")
     target = targets.load("generic-linux-aarch64")
-    tables = _tables(target)
+    tables = targets.load_tables(target)
     times = []
     for _ in range(5):
         started = time.perf_counter()
