@@ -22,6 +22,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _ADDRESS = re.compile(r"([a-z][a-z0-9+-]{0,30}):(.*)", re.DOTALL)
 _AUTHORITY = re.compile(r"(?:(?P<user>[^@]*)@)?(?P<host>\[[^\]]*\]|[^:\[\]@]*)(?::(?P<port>[^:]*))?")
 _HOST = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,252})")
+_IPV6 = re.compile(r"\[([0-9A-Fa-f:.]{2,45}(?:%[A-Za-z0-9._-]{1,30})?)\]")
 _USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}\$?")
 _SECRET = re.compile(r"pass(word|phrase|wd)?|secret|token|private_?key", re.IGNORECASE)
 _NO_SECRETS = "use a key (identity: ~/.ssh/id_ed25519) or an SSH agent"
@@ -218,12 +219,12 @@ def _authority(text: str, where: str | None) -> dict[str, Any]:
 
 def _host(text: str, where: str | None) -> str:
     if text.startswith("["):
+        match = _IPV6.fullmatch(text)
         try:
-            return str(ipaddress.IPv6Address(text[1:-1]))
+            return str(ipaddress.IPv6Address(match[1] if match else ""))
         except ValueError as problem:
-            raise DeviceError(
-                f"{text[:100]!r} is not an IPv6 address", where=where, hint="ssh://user@[::1]:22"
-            ) from problem
+            hint = "ssh://user@[::1]:22"
+            raise DeviceError(f"{text[:100]!r} is not an IPv6 address", where=where, hint=hint) from problem
     if not _HOST.fullmatch(text):
         raise DeviceError(f"{text[:100]!r} is not a host's name", where=where, hint="ssh://user@host:22")
     return text
