@@ -167,7 +167,7 @@ BAD_FILES = [
         4,
     ),
     ("devices:\n  pi:\n    address: ssh://pi:hunter2@host\n", "an address holds no password", 2),
-    ("devices:\n  pi:\n    addresss: ssh://host\n", "devices.pi.address: is missing", 2),
+    ("devices:\n  pi:\n    addr: ssh://host\n", "devices.pi.address: is missing", 2),
     ("devices:\n  pi: {address: 'local:', colour: red}\n", "devices.pi.colour: unknown key", 2),
     ("devices:\n  pi: {address: 5}\n", "devices.pi.address: should be text", 2),
     ("devices:\n  pi: ssh://host\n", "devices.pi: should be a mapping", 2),
