@@ -61,7 +61,7 @@ class Link:
         """Write the last frame, let the host read it, end."""
         self.send(kind, json.dumps(value).encode())
         with contextlib.suppress(queue.Empty):
-            while kind == b"X":
+            while True:  # the host may still be sending; it hangs up when it has read this
                 self.inbox.get(timeout=5)
         self.leave(0)
 
