@@ -78,7 +78,9 @@ def _room(count: int, value: Array) -> Array:
 
 def drop(metric: str, float_score: float, quantized_score: float) -> float:
     """How much worse the second score is, in the metric's unit; negative when it is better."""
-    better, worse = (float_score, quantized_score) if METRICS[metric].higher_is_better else (quantized_score, float_score)
+    better, worse = (
+        (float_score, quantized_score) if METRICS[metric].higher_is_better else (quantized_score, float_score)
+    )
     return better - worse
 
 
