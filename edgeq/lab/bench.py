@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgeq import documents, store
-from edgeq.errors import Altered, BuildError, CommandFailed
+from edgeq.errors import Altered, BuildError, CommandFailed, EdgeqError
 from edgeq.lab import conditions, runner, vectors
 from edgeq.lab.answers import Bench, Evaluated, Times
 from edgeq.lab.faults import clean
@@ -170,8 +170,11 @@ def _remote_folder(transport: Transport, folder: str) -> Iterator[str]:
     transport.make_folder(remote)
     try:
         yield remote
-    finally:
-        transport.remove([remote])
+    except BaseException:
+        with contextlib.suppress(EdgeqError):  # the first failure is the one to tell
+            transport.remove([remote])
+        raise
+    transport.remove([remote])
 
 
 def read_contract(transport: Transport, folder: str, manifest: Manifest, workdir: Path) -> Contract:

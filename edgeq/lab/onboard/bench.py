@@ -4,7 +4,7 @@ import os
 import time
 
 from . import bundle as bundles
-from . import conditions, energy, events, machine, memory, meters, parity, sampler, timing
+from . import conditions, energy, events, interpreters, machine, memory, meters, parity, sampler, timing
 from .events import Failure
 from .session import Session
 
@@ -17,14 +17,15 @@ def run(folder, settings, roots):
     settings = dict(DEFAULTS, **settings)
     unavailable = {"arena": "the interpreter's Python interface does not tell its arena"}
     bundle = bundles.Bundle(folder, settings.get("files"))
+    pin(settings["cpus"])
+    interpreter = interpreters.choose(bundle.format)  # first of all: NumPy comes with it
     inputs = bundles.arrays(bundle.golden, "input", bundle.inputs)
     golden = bundles.arrays(bundle.golden, "output", bundle.outputs)
-    pin(settings["cpus"])
     before = conditions.read(roots)
     sampling = start_sampling(roots, settings, unavailable)
     try:
         idle = idle_window() if sampling else None
-        session = Session(bundle, settings["threads"] or 1)
+        session = Session(bundle, interpreter, settings["threads"] or 1)
         latency, window = measure_latency(session, inputs, settings)
         trace = sampling.stop() if sampling else None
     finally:

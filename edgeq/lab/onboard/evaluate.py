@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 from . import bundle as bundles
-from . import events, files
+from . import events, files, interpreters
 from .events import Failure
 from .session import Session, groups
 
@@ -17,8 +17,9 @@ def run(folder, settings, source, destination):
     """Run the vectors of one .npz and write another, whole or not at all."""
     bundle = bundles.Bundle(folder, settings.get("files"))
     sweep(bundle.folder / ".evaluate")
+    interpreter = interpreters.choose(bundle.format)  # first of all: NumPy comes with it
     inputs = bundles.arrays(Path(source), "input", bundle.inputs)
-    session = Session(bundle, settings.get("threads") or 1)
+    session = Session(bundle, interpreter, settings.get("threads") or 1)
     count = groups(session, inputs)
     parts = []
     for number in range(count):

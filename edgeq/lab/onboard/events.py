@@ -10,7 +10,7 @@ import sys
 import time
 
 INTERVAL_NS = 200000000
-_state = {"stream": None, "shown_ns": 0}
+_state = {"stream": None, "shown_ns": 0, "step": None}
 
 
 class Failure(Exception):
@@ -58,9 +58,9 @@ def silence():
 def progress(step, done, total):
     """Say how far a step is, at most five times a second apart from its first and last line."""
     now_ns = time.perf_counter_ns()
-    if 0 < done < total and now_ns - _state["shown_ns"] < INTERVAL_NS:
+    if 0 < done < total and step == _state["step"] and now_ns - _state["shown_ns"] < INTERVAL_NS:
         return
-    _state["shown_ns"] = now_ns
+    _state.update(shown_ns=now_ns, step=step)
     emit("progress", step=step, done=int(done), total=int(total))
 
 

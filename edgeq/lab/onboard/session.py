@@ -10,8 +10,8 @@ from .events import Failure
 class Session:
     """A loaded model; `load_ns` is the time from the file to an allocated interpreter."""
 
-    def __init__(self, bundle, threads):
-        self.name = interpreters.choose(bundle.format)
+    def __init__(self, bundle, name, threads):
+        self.name = name
         self.threads = threads
         self.batch = bundles.batch(bundle.inputs)
         start_ns = time.perf_counter_ns()

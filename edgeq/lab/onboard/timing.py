@@ -69,4 +69,5 @@ def steady(session, inputs, batch, runs, seconds):
         now_ns = time.monotonic_ns()
         share = min(samples.total / max(1, runs), (now_ns - begun_ns) / max(1, end_ns - begun_ns))
         events.progress("runs", int(1000 * min(share, 0.999)) + 1, 1001)
+    events.progress("runs", 1001, 1001)
     return samples, (begun_ns, now_ns)
