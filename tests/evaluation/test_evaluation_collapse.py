@@ -127,3 +127,25 @@ def test_likeness_is_its_formula() -> None:
     assert found.max_abs_error == 0.5
     assert found.cosine == pytest.approx(23 / (5 * np.hypot(3, 3.5)))
     assert likeness(np.zeros((1, 2)), np.ones((1, 2))) == (0.0, None, 1.0)
+
+
+@settings(deadline=None)
+@given(hnp.arrays(np.float32, st.tuples(st.integers(1, 7), st.integers(1, 4)), elements=st.floats(-100, 100, width=32)))
+def test_extent_is_the_largest_value_and_the_widest_movement(values: Any) -> None:
+    found = collapse.extent(values)
+    assert found.largest == pytest.approx(np.abs(values).max())
+    assert found.spread == pytest.approx(np.ptp(values, axis=0).max(), abs=1e-4)
+    hurt = values.astype(np.float64)
+    hurt[0, 0] = np.nan
+    assert collapse.extent(hurt).largest <= found.largest
+
+
+def test_outputs_larger_than_a_piece_are_read_whole() -> None:
+    values = np.zeros((40, 200_000), np.float32)  # three pieces
+    values[:, 0] = np.arange(40)
+    candidate = values.copy()
+    candidate[39, 1] = 2
+    assert likeness(values, candidate).max_abs_error == 2
+    assert collapse.extent(values) == (39, 39)
+    candidate[39, 1] = np.nan
+    assert "NaN" in str(reason(values, candidate))
