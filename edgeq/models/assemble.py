@@ -8,17 +8,16 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from edgeq.models import liveness, macs
+from edgeq.models.onnx_quantization import DESCRIBES
 from edgeq.models.state import ROLES, find_state, stored
-from edgeq.models.tensors import FLOATS, SMALL_INTEGERS, elements
+from edgeq.models.tensors import FLOATS, SMALL_INTEGERS, elements, shown
 from edgeq.types import ModelGraph, Operator, Shape, TensorSpec
 
-SETTINGS: Mapping[str, tuple[int, ...]] = {
-    "QuantizeLinear": (1, 2),
-    "DequantizeLinear": (1, 2),
-    "com.microsoft.QuantizeLinear": (1, 2),
-    "com.microsoft.DequantizeLinear": (1, 2),
-    "QLinearConv": (1, 2, 4, 5, 6, 7),
-    "QLinearMatMul": (1, 2, 4, 5, 6, 7),
+SETTINGS: Mapping[str, Collection[int]] = {
+    **{
+        operator: {place for _, scale, zero_point, _ in described for place in (scale, zero_point)}
+        for operator, described in DESCRIBES.items()
+    },
     "Clip": (1, 2),
     "Resize": (1, 2, 3),
     "Upsample": (1,),
@@ -92,7 +91,7 @@ def _counted(parts: Parts, notes: list[str]) -> tuple[Operator, ...]:
         counted.append(replace(operator, macs=number) if number else operator)
     if uncounted:
         listed = ", ".join(f"{number} x {kind}" for kind, number in sorted(uncounted.items())[:8])
-        notes.append(f"MACs not counted: {listed}{', ...' if len(uncounted) > 8 else ''}")
+        notes.append(f"MACs not counted: {shown(listed)}{', ...' if len(uncounted) > 8 else ''}")
     return tuple(counted)
 
 

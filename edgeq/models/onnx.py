@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import hashlib
 from collections import ChainMap
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Iterable, Iterator, MutableMapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from edgeq.errors import ModelError
 from edgeq.models import onnx_constants, onnx_quantization, onnx_shapes
 from edgeq.models.assemble import Parts, assemble
 from edgeq.models.liveness import SUBGRAPH_SUFFIX
-from edgeq.models.tensors import checked_shape, elements, tensor_bytes
+from edgeq.models.tensors import checked_shape, elements, shown, tensor_bytes
 from edgeq.types import Attribute, ModelGraph, Operator, TensorSpec
 
 if TYPE_CHECKING:
@@ -29,12 +29,12 @@ Scope = MutableMapping[str, int]
 
 @dataclass(kw_only=True)
 class _Reading:
-    """What has been read so far; `shapes` holds one table per graph, in order of appearance."""
+    """What has been read so far; `homes` tells each tensor's graph, numbered in order of appearance."""
 
     path: Path
     parts: Parts
-    shapes: list[onnx_shapes.Shapes]
     functions: set[tuple[str, str]]
+    homes: list[int] = field(default_factory=list)
     graphs: int = 0
     constants: dict[int, onnx.TensorProto] = field(default_factory=dict)
     outside: set[Path] = field(default_factory=set)
@@ -49,7 +49,6 @@ def read(path: Path, infer: onnx_shapes.Infer = onnx_shapes.infer) -> ModelGraph
     quantization parameters are those of the integer tensors. Raises ModelError.
     """
     model, digest, size_bytes = _parse(path)
-    shapes, failure = infer(model)
     parts = Parts(
         format="onnx",
         path=str(path),
@@ -60,13 +59,13 @@ def read(path: Path, infer: onnx_shapes.Infer = onnx_shapes.infer) -> ModelGraph
         inputs=(),
         outputs=(),
         opset={_domain(entry.domain): entry.version for entry in model.opset_import},
-        notes=[failure] if failure else [],
     )
     functions = {(_domain(function.domain), function.name) for function in model.functions}
-    reading = _Reading(path=path, parts=parts, shapes=shapes, functions=functions)
+    reading = _Reading(path=path, parts=parts, functions=functions)
     scope = _graph(model.graph, {}, reading)
     parts.inputs = tuple(scope[value.name] for value in model.graph.input if not _is_constant(value.name, scope, parts))
     parts.outputs = tuple(_output(value.name, scope, path) for value in model.graph.output)
+    _set_shapes(infer(model), reading)  # last, so that no process starts for a file that is broken
     onnx_quantization.apply(parts, reading.constants, path)
     parts.size_bytes += sum(file.stat().st_size for file in reading.outside)
     parts.notes += _notes(reading)
@@ -131,8 +130,9 @@ def _graph(graph: onnx.GraphProto, outer: Scope, reading: _Reading) -> Scope:
     own: Scope = ChainMap(local, outer)
     for value in graph.input:
         _add(value.name, number, own, reading)
+    inputs = set(local)
     for constant in graph.initializer:
-        _add_constant(constant, number, own, reading)
+        _add_constant(constant, number, own, inputs, reading)
     for sparse in graph.sparse_initializer:
         _add_sparse(sparse, number, own, reading)
     made = set(local)
@@ -142,45 +142,65 @@ def _graph(graph: onnx.GraphProto, outer: Scope, reading: _Reading) -> Scope:
 
 
 def _add(name: str, graph: int, scope: Scope, reading: _Reading) -> int:
-    """A tensor that is no constant, with the shape that the file or the inference gives."""
-    tensors, path = reading.parts.tensors, str(reading.path)
-    index = len(tensors)
-    kind, axes = reading.shapes[graph].get(name, (0, None))
-    dtype = onnx_constants.DTYPES.get(kind, "unknown")
-    shape = checked_shape(axes or (), dtype, path, f"tensor {name[:60]!r}")
-    tensors.append(TensorSpec(index=index, name=name, shape=shape, dtype=dtype, size_bytes=tensor_bytes(shape, dtype)))
-    if axes is None:
-        reading.parts.unknown.add(index)
+    """A tensor whose type and shape are not known yet."""
+    index = len(reading.parts.tensors)
+    reading.parts.tensors.append(TensorSpec(index=index, name=name, shape=(), dtype="unknown", size_bytes=0))
+    reading.homes.append(graph)
+    reading.parts.unknown.add(index)
     scope[name] = index
     return index
 
 
-def _add_constant(constant: onnx.TensorProto, graph: int, scope: Scope, reading: _Reading) -> None:
+def _set_shapes(inferred: tuple[list[onnx_shapes.Shapes], str | None], reading: _Reading) -> None:
+    """Give every tensor but the constants the type and the shape that the file or the inference tells."""
+    shapes, failure = inferred
+    if failure:
+        reading.parts.notes.append(failure)
+    for index in sorted(reading.parts.unknown):
+        tensor = reading.parts.tensors[index]
+        kind, axes = shapes[reading.homes[index]].get(tensor.name, (0, None))
+        dtype = onnx_constants.DTYPES.get(kind, "unknown")
+        if not tensor.is_constant:
+            _set(index, dtype, axes or (), reading)
+        if axes is not None:
+            reading.parts.unknown.discard(index)
+
+
+def _set(index: int, dtype: str, axes: Iterable[int], reading: _Reading) -> None:
+    tensor = reading.parts.tensors[index]
+    shape = checked_shape(axes, dtype, str(reading.path), f"tensor {tensor.name[:60]!r}")
+    reading.parts.tensors[index] = replace(tensor, shape=shape, dtype=dtype, size_bytes=tensor_bytes(shape, dtype))
+
+
+def _add_constant(constant: onnx.TensorProto, graph: int, scope: Scope, local: set[str], reading: _Reading) -> None:
+    """An initializer; before IR version 4 it has a graph input of the same name."""
+    index = scope[constant.name] if constant.name in local else _add(constant.name, graph, scope, reading)
+    _make_constant(index, constant, reading)
+
+
+def _make_constant(index: int, constant: onnx.TensorProto, reading: _Reading) -> None:
     dtype, shape, outside = onnx_constants.check(constant, reading.path)
-    known = scope.get(constant.name)
-    if graph or known is None:
-        known = _add(constant.name, graph, scope, reading)
-    spec = replace(reading.parts.tensors[known], shape=shape, dtype=dtype, size_bytes=tensor_bytes(shape, dtype))
-    reading.parts.tensors[known] = replace(spec, is_constant=True)
-    reading.parts.unknown.discard(known)
-    reading.constants[known] = constant
+    _set(index, dtype, shape, reading)
+    reading.parts.tensors[index] = replace(reading.parts.tensors[index], is_constant=True)
+    reading.parts.unknown.discard(index)
+    reading.constants[index] = constant
     if outside is not None:
         reading.outside.add(outside)
 
 
 def _add_sparse(sparse: onnx.SparseTensorProto, graph: int, scope: Scope, reading: _Reading) -> None:
-    """A sparse constant counts as its stored values."""
+    """A sparse constant takes the bytes of its stored values."""
     dtype, shape, _ = onnx_constants.check(sparse.values, reading.path)
-    known = _add(sparse.values.name, graph, scope, reading)
-    dense = checked_shape(sparse.dims, dtype, str(reading.path), f"constant {sparse.values.name[:60]!r}")
-    spec = replace(reading.parts.tensors[known], shape=dense, dtype=dtype, size_bytes=tensor_bytes(shape, dtype))
-    reading.parts.tensors[known] = replace(spec, is_constant=True)
-    reading.parts.unknown.discard(known)
+    index = _add(sparse.values.name, graph, scope, reading)
+    _set(index, dtype, sparse.dims, reading)
+    spec = replace(reading.parts.tensors[index], is_constant=True, size_bytes=tensor_bytes(shape, dtype))
+    reading.parts.tensors[index] = spec
+    reading.parts.unknown.discard(index)
 
 
 def _node(node: onnx.NodeProto, graph: int, scope: Scope, made: set[str], reading: _Reading) -> None:
     index = len(reading.parts.operators)
-    place = f"node {index} ({node.op_type[:40]} {node.name[:60]!r})"
+    place = f"node {index} ({shown(node.op_type)} {node.name[:60]!r})"
     if not node.op_type or not node.output:
         raise ModelError(f"{place} has no operator type or makes nothing", where=str(reading.path))
     inputs = tuple(_operand(name, scope, place, reading.path) for name in node.input)
@@ -223,35 +243,28 @@ def _result(name: str, graph: int, scope: Scope, made: set[str], place: str, rea
     return _add(name, graph, scope, reading)
 
 
-def _mark_constant(node: onnx.NodeProto, tensor: int, reading: _Reading) -> None:
+def _mark_constant(node: onnx.NodeProto, index: int, reading: _Reading) -> None:
     """Give a Constant node's result the type and the value of its attribute."""
+    held = node.attribute[0] if node.attribute else None
+    if index < 0 or held is None:
+        return
+    constant = held.t if held.name == "value" else _numbers(held)
+    if constant is not None:
+        _make_constant(index, constant, reading)
+    else:
+        reading.parts.tensors[index] = replace(reading.parts.tensors[index], is_constant=True)
+
+
+def _numbers(held: onnx.AttributeProto) -> onnx.TensorProto | None:
+    """The numbers of a Constant node as a tensor; None for text and sparse tensors."""
     import numpy as np
     from onnx import numpy_helper
 
-    if tensor < 0 or not node.attribute:
-        return
-    held = node.attribute[0]
-    numbers: dict[str, Any] = {
-        "value_float": ("f", np.float32),
-        "value_floats": ("floats", np.float32),
-        "value_int": ("i", np.int64),
-        "value_ints": ("ints", np.int64),
-    }
-    if held.name in numbers:
-        source, dtype = numbers[held.name]
-        constant = numpy_helper.from_array(np.asarray(getattr(held, source), dtype), node.output[0])
-    elif held.name == "value":
-        constant = held.t
-    else:
-        reading.parts.tensors[tensor] = replace(reading.parts.tensors[tensor], is_constant=True)
-        return
-    dtype, shape, outside = onnx_constants.check(constant, reading.path)
-    spec = replace(reading.parts.tensors[tensor], shape=shape, dtype=dtype, size_bytes=tensor_bytes(shape, dtype))
-    reading.parts.tensors[tensor] = replace(spec, is_constant=True)
-    reading.parts.unknown.discard(tensor)
-    reading.constants[tensor] = constant
-    if outside is not None:
-        reading.outside.add(outside)
+    sources = {"value_float": "f", "value_floats": "floats", "value_int": "i", "value_ints": "ints"}
+    if held.name not in sources:
+        return None
+    dtype = np.float32 if "float" in held.name else np.int64
+    return numpy_helper.from_array(np.asarray(getattr(held, sources[held.name]), dtype))
 
 
 def _attribute(item: onnx.AttributeProto, scope: Scope, reading: _Reading) -> dict[str, Attribute]:
@@ -307,17 +320,17 @@ def _notes(reading: _Reading) -> list[str]:
         notes.append(f"{reading.graphs} subgraphs (If, Loop, Scan); each is counted once")
     if reading.functions:
         listed = ", ".join(sorted(name for _, name in reading.functions))
-        notes.append(f"local functions, not looked into: {listed[:200]}")
+        notes.append(f"local functions, not looked into: {shown(listed)}")
     dynamic = [parts.tensors[number] for number in parts.inputs if -1 in parts.tensors[number].shape]
     if dynamic:
-        listed = ", ".join(f"{tensor.name[:60]} {list(tensor.shape)}" for tensor in dynamic[:4])
+        listed = ", ".join(f"{shown(tensor.name)} {list(tensor.shape)}" for tensor in dynamic[:4])
         notes.append(f"dynamic axes counted as 1: {listed}")
     custom = sorted({operator.type for operator in parts.operators if operator.custom})
     if custom:
-        notes.append(f"operators outside ONNX's and onnxruntime's domains: {', '.join(custom)[:200]}")
+        notes.append(f"operators outside ONNX's and onnxruntime's domains: {shown(', '.join(custom))}")
     if reading.outside:
         listed = ", ".join(sorted(file.name for file in reading.outside))
-        notes.append(f"external data: {listed[:200]}")
+        notes.append(f"external data: {shown(listed)}")
     if parts.unknown:
         notes.append(f"{len(parts.unknown)} tensors of unknown shape count as 0 bytes")
     return notes

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from edgeq.errors import ModelError
 from edgeq.models import onnx_constants
+from edgeq.models.tensors import shown
 from edgeq.types import Operator, Quantization
 
 if TYPE_CHECKING:
@@ -28,15 +29,20 @@ DESCRIBES: Mapping[str, tuple[tuple[int, int, int, int | None], ...]] = {
     "com.microsoft.DequantizeLinear": ((0, 1, 2, 1),),
     "QLinearConv": ((0, 1, 2, None), (3, 4, 5, 0), (OUTPUT, 6, 7, None)),
     "QLinearMatMul": ((0, 1, 2, None), (3, 4, 5, -1), (OUTPUT, 6, 7, None)),
-    "com.microsoft.QGemm": ((0, 1, 2, None), (3, 4, 5, 0), (OUTPUT, 7, 8, None)),
+    "com.microsoft.QGemm": ((0, 1, 2, None), (3, 4, 5, -1), (OUTPUT, 7, 8, None)),
     "com.microsoft.QLinearAdd": _TWO_TO_ONE,
     "com.microsoft.QLinearMul": _TWO_TO_ONE,
     "com.microsoft.QLinearSigmoid": _ONE_TO_ONE,
     "com.microsoft.QLinearLeakyRelu": _ONE_TO_ONE,
+    "com.microsoft.QLinearSoftmax": _ONE_TO_ONE,
+    "com.microsoft.QLinearReduceMean": _ONE_TO_ONE,
     "com.microsoft.QLinearAveragePool": _ONE_TO_ONE,
     "com.microsoft.QLinearGlobalAveragePool": _ONE_TO_ONE,
 }
 """Operator -> (operand described or OUTPUT, positions of its scale and zero point, axis without an attribute)."""
+
+BIASES: Mapping[str, tuple[int, int, int]] = {"QLinearConv": (8, 0, 3), "com.microsoft.QGemm": (6, 0, 3)}
+"""Operator -> positions of its int32 bias, activation and weights: the bias's scale is the others' product."""
 
 
 def apply(parts: Parts, constants: Mapping[int, onnx.TensorProto], path: Path) -> None:
@@ -52,6 +58,19 @@ def apply(parts: Parts, constants: Mapping[int, onnx.TensorProto], path: Path) -
             if scales and not operator.attributes.get("block_size"):
                 found = _quantization(operator, scales, zero_points or [0.0], axis, spec.shape, path)
                 parts.tensors[tensor] = replace(spec, quantization=found)
+        if operator.type in BIASES:
+            _describe_bias(parts, *(_operand(operator, place) for place in BIASES[operator.type]))
+
+
+def _describe_bias(parts: Parts, bias: int, activation: int, weights: int) -> None:
+    if min(bias, activation, weights) < 0:
+        return
+    source, kernel = parts.tensors[activation].quantization, parts.tensors[weights].quantization
+    if source is not None and kernel is not None:
+        scales = tuple(source.scales[0] * scale for scale in kernel.scales)
+        axis = 0 if len(scales) > 1 else None
+        found = Quantization(scales=scales, zero_points=(0,) * len(scales), axis=axis)
+        parts.tensors[bias] = replace(parts.tensors[bias], quantization=found)
 
 
 def _operand(operator: Operator, position: int) -> int:
@@ -70,7 +89,7 @@ def _quantization(
     shape: tuple[int, ...],
     path: Path,
 ) -> Quantization:
-    place = f"node {operator.index} ({operator.type})"
+    place = f"node {operator.index} ({shown(operator.type)})"
     if not all(math.isfinite(scale) and scale >= 0 for scale in scales):
         raise ModelError(f"{place} has a scale that is no positive number", where=str(path))
     if len(zero_points) not in (1, len(scales)) or not all(map(math.isfinite, zero_points)):
@@ -78,7 +97,7 @@ def _quantization(
     whole = tuple(int(zero_point) for zero_point in zero_points)
     if len(scales) == 1:
         return Quantization(scales=tuple(scales), zero_points=whole)
-    axis = operator.attributes.get("axis", default_axis)
+    axis = 0 if operator.attributes.get("transB") else operator.attributes.get("axis", default_axis)
     axis = axis if isinstance(axis, int) else 0
     axis += len(shape) if axis < 0 else 0
     if shape and not (0 <= axis < len(shape) and shape[axis] in (-1, len(scales))):

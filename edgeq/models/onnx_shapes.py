@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgeq.models.infer_child import described
+from edgeq.models.tensors import shown
 
 if TYPE_CHECKING:
     import onnx
@@ -118,5 +119,5 @@ def _ask(model: bytes) -> tuple[list[Shapes] | None, str | None]:
         return None, f"the inference was ended by signal {-done.returncode}, out of its bounds of time and memory"
     if done.returncode:
         lines = done.stderr.decode(errors="replace").split("\n")
-        return None, next((line[:200] for line in reversed(lines) if line.strip()), "the inference failed")
+        return None, next((shown(line) for line in reversed(lines) if line.strip()), "the inference failed")
     return [{name: _typed(value) for name, value in graph.items()} for graph in json.loads(done.stdout)], None

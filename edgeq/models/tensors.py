@@ -53,3 +53,8 @@ def checked_shape(sizes: Iterable[int], dtype: str, path: str, place: str) -> Sh
     if tensor_bytes(shape, dtype) > MAX_BYTES:
         raise ModelError(f"{place} of shape {list(shape)} would take more than 64 TiB; the file is damaged", where=path)
     return shape
+
+
+def shown(text: str) -> str:
+    """Text of a file for one line of a message: at most 200 characters, none that could steer a terminal."""
+    return "".join(sign if sign.isprintable() else "?" for sign in text[:200])

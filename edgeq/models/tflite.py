@@ -15,7 +15,7 @@ from edgeq.models import flatbuffer
 from edgeq.models.assemble import Parts, assemble
 from edgeq.models.flatbuffer import RawGraph, RawModel, RawOperator, RawTensor
 from edgeq.models.liveness import SUBGRAPH_SUFFIX
-from edgeq.models.tensors import checked_shape, tensor_bytes
+from edgeq.models.tensors import checked_shape, shown, tensor_bytes
 from edgeq.types import Attribute, ModelGraph, Operator, Quantization, TensorSpec
 
 MAGIC = b"TFL3"
@@ -201,14 +201,14 @@ def _notes(raw: RawModel, parts: Parts) -> list[str]:
     if len(raw.graphs) > 1:
         notes.append(f"{len(raw.graphs)} subgraphs; totals are of the first and those that it calls, each once")
     if len(raw.signatures) > 1:
-        notes.append(f"{len(raw.signatures)} signatures: {', '.join(raw.signatures)[:200]}")
+        notes.append(f"{len(raw.signatures)} signatures: {shown(', '.join(raw.signatures))}")
     dynamic = [parts.tensors[number] for number in parts.inputs if -1 in parts.tensors[number].shape]
     if dynamic:
-        listed = ", ".join(f"{tensor.name[:60]} {list(tensor.shape)}" for tensor in dynamic[:4])
+        listed = ", ".join(f"{shown(tensor.name)} {list(tensor.shape)}" for tensor in dynamic[:4])
         notes.append(f"dynamic axes counted as 1: {listed}")
     custom = sorted({operator.type for operator in parts.operators if operator.custom})
     if custom:
-        notes.append(f"operators unknown to the TFLite schema: {', '.join(custom)[:200]}")
+        notes.append(f"operators unknown to the TFLite schema: {shown(', '.join(custom))}")
     tensors = [tensor for graph in raw.graphs for tensor in graph.tensors]
     for count, what in (
         (sum(tensor.sparse for tensor in tensors), "tensors are stored sparse"),
