@@ -70,18 +70,18 @@ def _place_one(subject: Subject, failure: Check | None) -> Placed:
 
 
 def _fallen(subject: Subject, failure: Check | None) -> Placed:
-    """An operator that breaks a basic rule is refused unless the CPU takes what a delegate cannot."""
+    """An operator that breaks a basic rule: refused, or where the table's fallback says.
+
+    TFLite integers cannot fall to float: the file binds the operator to its types. QDQ ONNX can.
+    """
     found = read(subject.look, subject.operator)
     failure = failure or rules.operator_unknown(subject)
-    if subject.table.fallback == "none" or subject.operator.custom or (_is_quantized(found) and _is_bound(subject)):
+    place = placement.FALLS_TO[failure.rule][subject.table.fallback]
+    bound = subject.look.graph.format == "tflite" and _is_quantized(found)
+    if subject.operator.custom or place == "refused" or (place == "float" and bound):
         return Placed(subject.operator, found, "refused", failure.rule, failure.why, failure)
-    why = f"{failure.why.rstrip('.')}; it runs on the CPU as it is."
-    return Placed(subject.operator, found, "cpu", failure.rule, why)
-
-
-def _is_bound(subject: Subject) -> bool:
-    """Whether the file binds the operator to its integer types: TFLite does, QDQ ONNX can run it in float."""
-    return subject.look.graph.format == "tflite" and subject.table.fallback == "float"
+    where = "in float" if place == "float" else "on the CPU as it is"
+    return Placed(subject.operator, found, place, failure.rule, f"{failure.why.rstrip('.')}; it runs {where}.")
 
 
 def _unquantized(subject: Subject, found: Signature) -> Placed:
@@ -108,7 +108,7 @@ def _unsupported(subject: Subject, found: Signature) -> Placed:
 
 def _any_allows(subject: Subject, found: Signature) -> bool:
     row = subject.row
-    if row is None or row.signatures is None or subject.operator.type in _QUANTIZERS:
+    if row is None or row.signatures is None:
         return True
     layers = views.weights(subject.look, subject.operator)
     one_channel = bool(layers) and views.channels(subject.operator, layers[0]) == 1

@@ -22,7 +22,7 @@ _UNTOUCHED = {
     "converts-types": "It turns one data type into another and is left as it is.",
 }
 """Rules of operators that no scheme changes, with their sentences."""
-_FALLS_TO = {
+FALLS_TO = {
     "operator-unknown": {"none": "refused", "cpu": "cpu", "float": "float"},
     "version-too-new": {"none": "refused", "cpu": "cpu", "float": "refused"},
     "constraint-violated": {"none": "refused", "cpu": "cpu", "float": "float"},
@@ -139,7 +139,7 @@ def _untouched(subject: Subject) -> str | None:
 
 def _fallen(subject: Subject, failure: Check, default: Signature) -> Placed:
     """An operator that breaks a basic rule: refused, or where the table's fallback says."""
-    place = "refused" if subject.operator.custom else _FALLS_TO[failure.rule][subject.table.fallback]
+    place = "refused" if subject.operator.custom else FALLS_TO[failure.rule][subject.table.fallback]
     if place == "refused":
         return Placed(subject.operator, default, place, failure.rule, failure.why, failure)
     signature = _plain(subject.look, subject.operator) if place == "float" else default

@@ -157,3 +157,17 @@ def test_a_partly_quantized_one_is_planned_like_float_and_says_so(tiny: Any) -> 
     assert any("restored to float" in check.why for check in plan.checks)
     half = planning.choose(graph, tiny.target(), tiny.tables(), scheme="weight_only_wf16")
     assert half.memory.flash_bytes - plan.memory.flash_bytes >= 0, "float16 weights are larger than int8 ones"
+
+
+@pytest.mark.parametrize(("fallback", "place"), [("none", "refused"), ("float", "refused"), ("cpu", "cpu")])
+def test_a_version_too_new_for_the_runtime_is_not_saved_by_float(tiny: Any, fallback: str, place: str) -> None:
+    row = OperatorRow(signatures=(Signature(activations="int8"),), max_version=0)
+    plan = _plan(tiny, tiny.quantized_net(), fallback, SOFTMAX=row)
+    assert (plan.operators[1].placement, plan.operators[1].rule) == (place, "version-too-new")
+
+
+def test_an_unknown_operator_between_quantizers_runs_in_float(tiny: Any) -> None:
+    graph = _qdq(tiny, "Mystery").done("x", "y", "quantized")
+    plan = planning.choose(graph, tiny.target(), tiny.tables("float"))
+    assert (plan.operators[3].placement, plan.operators[3].rule) == ("float", "operator-unknown")
+    assert not planning.choose(graph, tiny.target(), tiny.tables("none")).ok

