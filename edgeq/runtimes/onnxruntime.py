@@ -63,10 +63,9 @@ def open(path: Path, *, threads: int = 1, optimise: bool = True) -> OnnxSession:
     if not path.is_file():
         raise ModelError("there is no such file", where=str(path))
     try:
-        session = _ort().InferenceSession(str(path), _options(threads, optimise), providers=["CPUExecutionProvider"])
+        return OnnxSession(path, _session(path, _options(threads, optimise)))
     except failures() as error:
         _refuse(path, error)
-    return OnnxSession(path, session)
 
 
 def optimised(path: Path, out: Path, *, basic: bool = False) -> None:
@@ -77,7 +76,7 @@ def optimised(path: Path, out: Path, *, basic: bool = False) -> None:
     if basic:
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
     try:
-        ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        _session(path, options)
     except failures() as error:
         _refuse(path, error)
 
@@ -109,6 +108,11 @@ def _ort() -> Any:
         raise ToolError("onnxruntime is not installed", hint="pip install onnxruntime") from error
     ort.set_default_logger_severity(_SILENT)
     return ort
+
+
+def _session(path: Path, options: Any) -> Any:
+    # its second attempt after a failure, with the same provider, prints to standard output
+    return _ort().InferenceSession(str(path), options, providers=["CPUExecutionProvider"], enable_fallback=0)
 
 
 def _options(threads: int, optimise: bool) -> Any:

@@ -461,7 +461,8 @@ def test_tflite_is_refused(conv: Bound, tmp_path: Path) -> None:
 def test_custom_operators_are_named(conv: Bound, tmp_path: Path) -> None:
     path = tiny.custom_op_onnx(tmp_path)
     graph = replace(conv[0], path=str(path))
-    refuse((graph, conv[1]), static(), tmp_path / "x.onnx", "Mystery", conv[1])
+    error = refuse((graph, conv[1]), static(), tmp_path / "x.onnx", "Mystery", conv[1])
+    assert error.where == str(path)
 
 
 @pytest.mark.parametrize("content", [b"", b"junk", b"\x08\x07\x12\xff\xff"])

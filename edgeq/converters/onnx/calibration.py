@@ -39,11 +39,12 @@ def ranges(
     names = list(names)
     stand_ins = representatives(model)
     watched = sorted({stand_ins.get(name, name) for name in names})
-    session = _session(model, watched, folder, where)
     observer = RangeObserver(method)
-    for done, sample in enumerate(samples):
-        progress("calibrate", done, count)
-        _observe(session, sample, watched, observer)
+    with prepare.blaming(where):
+        session = _session(model, watched, folder, where)
+        for done, sample in enumerate(samples):
+            progress("calibrate", done, count)
+            _observe(session, sample, watched, observer)
     progress("calibrate", count, count)
     found = observer.ranges()
     return {name: found[stand_ins.get(name, name)] for name in names if stand_ins.get(name, name) in found}

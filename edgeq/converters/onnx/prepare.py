@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import heapq
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
-from edgeq.errors import ConvertError
+from edgeq.errors import ConvertError, ModelError
 from edgeq.runtimes import onnxruntime as runtime
 
 OPSET = 13
@@ -35,6 +36,15 @@ def guarded(where: str, action: str, call: Callable[[], T]) -> T:
     except refusals as error:
         # onnxruntime's quantizer raises whatever its unchecked code runs into: its types are listed above
         raise ConvertError(f"cannot {action}: {runtime.one_line(error)}", where=where) from error
+
+
+@contextlib.contextmanager
+def blaming(where: str) -> Iterator[None]:
+    """Let a refusal of one of our temporary files name the user's."""
+    try:
+        yield
+    except ModelError as error:
+        raise ModelError(error.message, where=where, hint=error.hint) from error
 
 
 def load(path: Path) -> Any:
@@ -119,7 +129,8 @@ def prepared(model: Any, folder: Path, where: str) -> Any:
     if version < OPSET:
         model = guarded(where, f"raise opset {version} to {OPSET}", lambda: _raised(model))
     save(model, folder / "raised.onnx", where)
-    guarded(where, "optimise it", lambda: runtime.optimised(folder / "raised.onnx", folder / "basic.onnx", basic=True))
+    with blaming(where):
+        runtime.optimised(folder / "raised.onnx", folder / "basic.onnx", basic=True)
     basic = load(folder / "basic.onnx")
     _tidy(basic)
     return guarded(where, "infer its shapes", lambda: onnx.shape_inference.infer_shapes(basic, data_prop=True))
