@@ -195,9 +195,10 @@ class Operator:
 class ModelGraph:
     """Structure of a model: tensors, operators in execution order, totals.
 
-    `state` tells whether the file is float, quantized throughout (`quantized`), quantized with weights
-    behind DEQUANTIZE or float activations (`weights`: dynamic range or weight-only), or `partial` (some
-    operators' weights integer behind DEQUANTIZE, the rest float).
+    `state` tells how far the compute operators are quantized: `quantized` (integer activations fixed ahead of
+    time), `weights` (float activations, and every operator reads integer weights directly or float16 ones:
+    dynamic range, weight-only), `partial` (float activations, and integer weights for some operators only, or
+    behind DEQUANTIZE: they can be restored to float), else `float`.
     """
 
     format: Literal["tflite", "onnx"]
