@@ -72,13 +72,13 @@ def _place_one(subject: Subject, failure: Check | None) -> Placed:
 def _fallen(subject: Subject, failure: Check | None) -> Placed:
     """An operator that breaks a basic rule: refused, or where the table's fallback says.
 
-    TFLite integers cannot fall to float: the file binds the operator to its types. QDQ ONNX can.
+    An operator that reads integers itself cannot fall to float; one behind a DEQUANTIZE (QDQ) can.
     """
     found = read(subject.look, subject.operator)
     failure = failure or rules.operator_unknown(subject)
     place = placement.FALLS_TO[failure.rule][subject.table.fallback]
-    bound = subject.look.graph.format == "tflite" and _is_quantized(found)
-    if subject.operator.custom or place == "refused" or (place == "float" and bound):
+    bound = place == "float" and _reads_integers(subject)
+    if subject.operator.custom or place == "refused" or bound:
         return Placed(subject.operator, found, "refused", failure.rule, failure.why, failure)
     where = "in float" if place == "float" else "on the CPU as it is"
     return Placed(subject.operator, found, place, failure.rule, f"{failure.why.rstrip('.')}; it runs {where}.")
@@ -96,14 +96,20 @@ def _unquantized(subject: Subject, found: Signature) -> Placed:
 
 
 def _unsupported(subject: Subject, found: Signature) -> Placed:
-    """Integer types without a kernel: a QDQ layout runs in float where the table lets it, the rest is refused."""
+    """Integer types without a kernel: behind a DEQUANTIZE it runs in float where the table lets it, else refused."""
     operator, table = subject.operator, subject.table
     in_float = subject.row is not None and placement.fits(subject.row, FLOAT32, has_weights=found.weights is not None)
-    if subject.look.graph.format == "onnx" and operator.type not in _QUANTIZERS and in_float:
+    if in_float and not _reads_integers(subject):
         why = f"{table.name} has no kernel for {found}, so it runs in float between its quantizers."
         return Placed(operator, found, "float", "falls-back-to-float", why)
     failure = rules.signature_unsupported(subject, found)
     return Placed(operator, found, "refused", failure.rule, failure.why, failure)
+
+
+def _reads_integers(subject: Subject) -> bool:
+    """Whether the file binds the operator to integers: one of its own operands is stored in 8 or 16 bits."""
+    kinds = {tensor.dtype for tensor in views.operands(subject.look, subject.operator)}
+    return not kinds.isdisjoint(placement.QUANTIZED)
 
 
 def _any_allows(subject: Subject, found: Signature) -> bool:

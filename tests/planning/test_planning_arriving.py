@@ -171,3 +171,23 @@ def test_an_unknown_operator_between_quantizers_runs_in_float(tiny: Any) -> None
     plan = planning.choose(graph, tiny.target(), tiny.tables("float"))
     assert (plan.operators[3].placement, plan.operators[3].rule) == ("float", "operator-unknown")
     assert not planning.choose(graph, tiny.target(), tiny.tables("none")).ok
+
+
+@pytest.mark.parametrize("fallback", ["none", "float"])
+@pytest.mark.parametrize("listed", [True, False])
+def test_an_onnx_operator_that_reads_integers_itself_cannot_run_in_float(
+    tiny: Any, fallback: str, listed: bool
+) -> None:
+    activation = Quantization(scales=(0.1,), zero_points=(0,))
+    graph = (
+        tiny.Graph("onnx")
+        .tensor("x", (1, 4), "int8", quantization=activation)
+        .tensor("y", (1, 4), "int8", quantization=activation)
+        .operator("Softmax", "x", "y")
+    )
+    tables = tiny.tables(fallback)
+    only_float = {"Softmax": OperatorRow(signatures=(Signature(activations="float32"),))}
+    tables["tiny-onnx"] = tiny.table(only_float if listed else {}, "tiny-onnx", fallback)
+    plan = planning.choose(graph.done("x", "y", "quantized"), tiny.target(), tables)
+    assert plan.operators[0].placement == "refused"
+    assert not plan.ok

@@ -114,7 +114,15 @@ def _naively_allowed(table: OperatorTable, graph: ModelGraph, index: int, plan: 
         return True
     if row.signatures is None or (placed.placement == "float" and table.fallback != "none"):
         return True
-    return any(placed.signature.split("/")[0].split()[0] == signature.activations for signature in row.signatures)
+    listed = {signature.activations for signature in row.signatures}
+    if plan.scheme.name == "as_is" and placed.rule == "falls-back-to-float":
+        return "float32" in listed and not _own_types(graph, operator) & {"int8", "uint8", "int16", "float16"}
+    return placed.signature.split("/")[0].split()[0] in listed
+
+
+def _own_types(graph: ModelGraph, operator: Operator) -> set[str]:
+    """Data types that the operator itself reads, whatever stands before it."""
+    return {graph.tensors[index].dtype for index in operator.inputs if index >= 0}
 
 
 @QUICK
