@@ -38,7 +38,8 @@ def write_golden(path: Path, session: Any, inputs: Sequence[NDArray[Any]]) -> No
     rows = [session.run([array[n : n + 1] for array in inputs]) for n in range(len(inputs[0]))]
     outputs = [np.concatenate(column) for column in zip(*rows, strict=True)]
     arrays: dict[str, Any] = {f"input_{n}": array for n, array in enumerate(inputs)}
-    np.savez(path, **arrays, **{f"output_{n}": array for n, array in enumerate(outputs)})
+    arrays.update({f"output_{n}": array for n, array in enumerate(outputs)})
+    np.savez(path, **arrays)
 
 
 def write_manifest(folder: Path, suffix: str) -> Manifest:

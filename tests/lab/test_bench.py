@@ -245,7 +245,7 @@ def test_a_runner_ended_by_a_signal(
 ) -> None:
     python = python_that(tmp_path, f"ulimit -c 0; kill -{name} $$")
     with device_with(python) as transport, pytest.raises(error, match=f"SIG{name}") as caught:
-            bench.measure(transport, str(bundle[0]), bundle[1], QUICK)
+        bench.measure(transport, str(bundle[0]), bundle[1], QUICK)
     assert caught.value.hint  # type: ignore[attr-defined]
 
 
@@ -255,7 +255,7 @@ def test_too_little_memory(bundle: tuple[Path, Manifest], tmp_path: Path) -> Non
     many = np.zeros((240_000, *models.CONV_SHAPE), np.float32)
     np.savez(folder / "golden.npz", input_0=many, output_0=np.zeros((240_000, 4), np.float32))
     with device_with(python_that(tmp_path, "ulimit -v 400000")) as transport, pytest.raises(OutOfMemory):
-            bench.measure(transport, str(folder), write_manifest(folder, ".tflite"), QUICK)
+        bench.measure(transport, str(folder), write_manifest(folder, ".tflite"), QUICK)
 
 
 def test_a_python_without_any_interpreter(bundle: tuple[Path, Manifest], tmp_path: Path) -> None:
