@@ -344,7 +344,12 @@ def test_a_shunt_mounted_the_wrong_way_round_is_turned() -> None:
 
 @pytest.mark.parametrize(
     ("values", "reason"),
-    [([1000.0] * 31, "no more power"), ([2000.0] * 11 + [1000.0] * 20, "no more power"), ([1000.0] * 3, "only")],
+    [
+        ([1000.0] * 31, "no more power"),
+        ([1000.0] * 11 + [1000.5] * 20, "no more power"),
+        ([2000.0] * 11 + [1000.0] * 20, "no more power"),
+        ([1000.0] * 3, "only"),
+    ],
 )
 def test_energy_that_cannot_be_told_has_a_reason(values: list[float], reason: str) -> None:
     with pytest.raises(energy.Unmeasured, match=reason):

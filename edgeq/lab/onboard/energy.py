@@ -1,6 +1,8 @@
 """Energy of one inference: the integral over the runs, less what the device takes at idle."""
 
 MIN_READINGS = 5
+MIN_RISE = 1e-3
+"""Least rise over idle, as a share of it: below that a 12-bit sensor, or rounding here, shows nothing."""
 
 
 class Unmeasured(Exception):
@@ -15,7 +17,7 @@ def per_inference(trace, idle, load, inferences):
     load_mw, count = mean_mw(trace, load)
     if idle_mw < 0 and load_mw < 0:
         idle_mw, load_mw = -idle_mw, -load_mw
-    if load_mw <= idle_mw:
+    if load_mw - idle_mw <= MIN_RISE * abs(idle_mw):
         raise Unmeasured(
             "%s shows no more power under load (%.1f mW) than at idle (%.1f mW)" % (trace["what"], load_mw, idle_mw)
         )
