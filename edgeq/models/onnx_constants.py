@@ -39,6 +39,8 @@ DTYPES = {
     24: "float8_e8m0fnu",
     25: "uint2",
     26: "int2",
+    27: "float6_e2m3fn",
+    28: "float6_e3m2fn",
 }
 """ONNX TensorProto.DataType -> the name that NumPy (or ml_dtypes) uses."""
 

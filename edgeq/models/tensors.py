@@ -17,6 +17,7 @@ _BITS = {
     **dict.fromkeys(("float16", "bfloat16", "int16", "uint16"), 16),
     **dict.fromkeys(("int8", "uint8", "bool"), 8),
     **dict.fromkeys(("float8_e4m3fn", "float8_e5m2", "float8_e4m3fnuz", "float8_e5m2fnuz", "float8_e8m0fnu"), 8),
+    **dict.fromkeys(("float6_e2m3fn", "float6_e3m2fn"), 6),
     **dict.fromkeys(("int4", "uint4", "float4_e2m1fn"), 4),
     **dict.fromkeys(("int2", "uint2"), 2),
     "complex128": 128,
