@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, cast
 
-from edgeq import backends, store
+from edgeq import backends, datasets, planning, store
 from edgeq.errors import ConvertError
 from edgeq.types import Dataset, ModelGraph, Plan, Progress, QuantizedModel, Rejected, silent
 
 if TYPE_CHECKING:
     from edgeq.evaluation.scoring import Outputs
     from edgeq.runtimes import Session
+
+
+KERNEL_SAMPLES = 4
+HONEST_KERNELS_DB = 20.0
+"""Kernels that only round otherwise stay above; those that saturate fall below (kws on AVX2: -2 dB)."""
 
 
 class Candidate(NamedTuple):
@@ -43,17 +48,17 @@ def search(
         tried: list[Rejected] = []
         failed: list[Candidate] = []
         for number, plan in enumerate(plans):
-            label = describe(plan)
+            name = planning.label(plan.scheme)
             try:
                 candidate = _convert(graph, plan, dataset, Path(scratch) / f"{number}.{graph.format}", progress)
             except ConvertError as error:
-                tried.append(Rejected(scheme=label, why=error.message))
+                tried.append(Rejected(scheme=name, why=error.message))
                 continue
             candidate = _score(candidate, graph, dataset, reference, max_drop, progress)
             accuracy = candidate.quantized.accuracy
             if accuracy is not None and accuracy.ok:
                 return _keep(candidate, out, tried)
-            tried.append(Rejected(scheme=label, why=accuracy.why if accuracy else "not scored"))
+            tried.append(Rejected(scheme=name, why=accuracy.why if accuracy else "not scored"))
             failed = [_better(failed[0], candidate)] if failed else [candidate]
         if failed:
             return _keep(failed[0], out, tried)
@@ -61,14 +66,6 @@ def search(
         f"no scheme could be converted: {'; '.join(f'{entry.scheme}: {entry.why}' for entry in tried)}",
         where=graph.path,
     )
-
-
-def describe(plan: Plan) -> str:
-    """Name of a plan's scheme with what sets it apart."""
-    parts: list[str] = [plan.scheme.ranges] if plan.scheme.is_static else []
-    if plan.scheme.overrides:
-        parts.append(f"{len(plan.scheme.overrides)} operators in float")
-    return f"{plan.scheme.name} ({', '.join(parts)})" if parts else plan.scheme.name
 
 
 def _float_outputs(graph: ModelGraph, plan: Plan, dataset: Dataset, progress: Progress) -> Outputs | None:
@@ -102,7 +99,22 @@ def _score(
     outputs = scoring.collect(session, dataset, graph, dataset.evaluation, progress, step=step)
     accuracy = scoring.accuracy(dataset, reference, outputs, max_drop=max_drop)
     fidelity = scoring.fidelity(session.outputs, reference, outputs) if reference is not None else ()
-    return Candidate(dataclasses.replace(quantized, accuracy=accuracy, fidelity=fidelity), candidate.file)
+    notes = (*quantized.notes, *_kernel_notes(candidate, graph, dataset))
+    return Candidate(dataclasses.replace(quantized, accuracy=accuracy, fidelity=fidelity, notes=notes), candidate.file)
+
+
+def _kernel_notes(candidate: Candidate, graph: ModelGraph, dataset: Dataset) -> Iterator[str]:
+    """Whether this host's integer kernels compute something else than the file says, as they do where they saturate."""
+    plan = candidate.quantized.plan
+    if plan.format != "onnx" or not plan.scheme.is_static:
+        return
+    samples = datasets.samples(dataset, graph, dataset.evaluation[:KERNEL_SAMPLES])
+    gap = backends.find("converters", "onnx").kernel_gap(candidate.file, samples)
+    if gap is not None and gap < HONEST_KERNELS_DB:
+        yield (
+            f"this host's integer kernels answer differently from the file's own arithmetic (SQNR {gap:.1f} dB): "
+            "the score holds for CPUs like this host's"
+        )
 
 
 def open_session(runtime: str, path: Path) -> Session:

@@ -9,11 +9,11 @@ from edgeq.errors import PlanError
 from edgeq.planning import arriving, draft, placement, rejected, schemes
 from edgeq.planning import view as views
 from edgeq.planning.offers import offers
-from edgeq.planning.schemes import Prefer
+from edgeq.planning.schemes import Prefer, label
 from edgeq.planning.view import View
 from edgeq.types import Budgets, ModelGraph, OperatorTable, Plan, RuntimeSpec, Target
 
-__all__ = ["candidates", "choose"]
+__all__ = ["candidates", "choose", "label"]
 
 _UNLIMITED = Budgets()
 

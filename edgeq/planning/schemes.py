@@ -31,20 +31,22 @@ class Step(NamedTuple):
 
 
 _LADDER = (
-    Step("static_wi8_ai8"),
-    Step("static_wi8_ai8", "mean-squared-error"),
     Step("static_wi8_ai8", "percentile"),
-    Step("static_wi8_ai8", "min-max", 1),
-    Step("static_wi8_ai8_per_tensor"),
-    Step("static_wi8_ai8_per_tensor", "mean-squared-error"),
+    Step("static_wi8_ai8", "mean-squared-error"),
+    Step("static_wi8_ai8", "min-max"),
+    Step("static_wi8_ai8", "percentile", 1),
     Step("static_wi8_ai8_per_tensor", "percentile"),
-    Step("static_wi8_ai8_mixed"),
+    Step("static_wi8_ai8_per_tensor", "mean-squared-error"),
+    Step("static_wi8_ai8_per_tensor", "min-max"),
+    Step("static_wi8_ai8_mixed", "percentile"),
     Step("static_wi8_ai8_mixed", "mean-squared-error"),
     Step("dynamic_wi8_af32"),
     Step("weight_only_wf16"),
     Step("float32"),
 )
-"""Fastest first: integer arithmetic throughout, then in parts, then float arithmetic on smaller weights."""
+"""Fastest first: integer arithmetic throughout, then in parts, then float arithmetic on smaller weights.
+
+Ranges by percentile first: it lost least on most models measured (docs/decisions/0005-ranges.md)."""
 
 _RISK = (
     "as_is",
@@ -81,6 +83,11 @@ _UINT8_FIRST = (
     Signedness("uint8", "uint8", f"uint8 activations and uint8 weights: {_NO_VNNI}"),
     Signedness("uint8", "int8", f"int8 weights kept to 7 bits: {_NO_VNNI}", reduce_range=True),
 )
+_UINT8_ACTIVATIONS = Signedness(
+    "uint8",
+    "int8",
+    "uint8 activations and int8 weights: onnxruntime fuses them best on x86, and VNNI does not saturate.",
+)
 _X86 = ("x86_64", "amd64", "i386", "i686")
 _VNNI = ("avx512_vnni", "avx_vnni")
 
@@ -89,10 +96,12 @@ def signedness(model_format: Format, cpu: Cpu) -> tuple[Signedness, ...]:
     """Integer types to try, best first.
 
     On AVX2 without VNNI onnxruntime scores kws_dscnn 0.09 in int8/int8, 0.900 in uint8/uint8, 0.898 in uint8/int8 with
-    7-bit weights, and mobilenet_v2 0.752, 0.792, 0.794 (design/facts.md).
+    7-bit weights, and mobilenet_v2 0.752, 0.792, 0.794 (design/facts.md). With VNNI int8 activations leave residual
+    branches of resnet8 and mobilenet_v2 in float, at twice the time of uint8 activations.
     """
-    saturates = model_format == "onnx" and cpu.arch in _X86 and not set(_VNNI).intersection(cpu.features)
-    return _UINT8_FIRST if saturates else (_INT8,)
+    if model_format != "onnx" or cpu.arch not in _X86:
+        return (_INT8,)
+    return (_UINT8_ACTIVATIONS,) if set(_VNNI).intersection(cpu.features) else _UINT8_FIRST
 
 
 def demand_known(name: str | None) -> None:

@@ -18,10 +18,10 @@ def _steps(plans: Any) -> list[tuple[str, str]]:
 def test_latency_goes_from_static_to_weight_only(tiny: Any) -> None:
     graph = tiny.conv_net().done("x", "y")
     assert _steps(planning.candidates(graph, tiny.target(), tiny.tables())) == [
-        ("static_wi8_ai8", "min-max"),
-        ("static_wi8_ai8", "mean-squared-error"),
         ("static_wi8_ai8", "percentile"),
-        ("static_wi8_ai8_mixed", "min-max"),
+        ("static_wi8_ai8", "mean-squared-error"),
+        ("static_wi8_ai8", "min-max"),
+        ("static_wi8_ai8_mixed", "percentile"),
         ("static_wi8_ai8_mixed", "mean-squared-error"),
         ("dynamic_wi8_af32", "min-max"),
         ("weight_only_wf16", "min-max"),
@@ -93,24 +93,26 @@ def test_mixed_is_not_offered_where_the_table_has_no_float(tiny: Any) -> None:
 @pytest.mark.parametrize(
     ("arch", "features", "first"),
     [
-        ("x86_64", (), "uint8"),
-        ("x86_64", ("avx2", "fma"), "uint8"),
-        ("x86_64", ("avx2", "avx_vnni"), "int8"),
-        ("x86_64", ("avx512f", "avx512_vnni"), "int8"),
-        ("aarch64", (), "int8"),
-        ("aarch64", ("asimd", "asimddp"), "int8"),
-        ("armv7l", (), "int8"),
+        ("x86_64", (), ("uint8", "uint8")),
+        ("x86_64", ("avx2", "fma"), ("uint8", "uint8")),
+        ("x86_64", ("avx2", "avx_vnni"), ("uint8", "int8")),
+        ("x86_64", ("avx512f", "avx512_vnni"), ("uint8", "int8")),
+        ("aarch64", (), ("int8", "int8")),
+        ("aarch64", ("asimd", "asimddp"), ("int8", "int8")),
+        ("armv7l", (), ("int8", "int8")),
     ],
 )
-def test_signedness_follows_the_cpu_for_onnx(tiny: Any, arch: str, features: tuple[str, ...], first: str) -> None:
+def test_signedness_follows_the_cpu_for_onnx(
+    tiny: Any, arch: str, features: tuple[str, ...], first: tuple[str, str]
+) -> None:
     plans = planning.candidates(
         tiny.onnx_net().done("x", "y"), tiny.target(arch=arch, features=features), tiny.tables()
     )
     static = [plan.scheme for plan in plans if plan.scheme.name == "static_wi8_ai8"]
-    assert (static[0].default.activations, static[0].default.weights) == (first, first)
+    assert (static[0].default.activations, static[0].default.weights) == first
     reduced = [scheme.default.weights for scheme in static if scheme.reduce_range]
-    assert reduced == (["int8"] if first == "uint8" else [])
-    assert all(scheme.reduce_range or scheme.default.weights == first for scheme in static)
+    assert reduced == (["int8"] if first == ("uint8", "uint8") else [])
+    assert all(scheme.reduce_range or scheme.default.weights == first[1] for scheme in static)
 
 
 def test_tflite_is_int8_on_every_cpu(tiny: Any) -> None:
