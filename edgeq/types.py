@@ -225,8 +225,8 @@ class ModelGraph:
 class InputSpec:
     """Where one model input's samples come from and how they are prepared.
 
-    Exactly one of `npz` and `images` is set, or neither for a script's samples. Values become `(x * scale - mean) / std` in float32, then
-    `transpose` orders the axes of one sample as the model wants them.
+    Exactly one of `npz` and `images` is set, or neither for a script's samples. Values become
+    `(x * scale - mean) / std` in float32, then `transpose` orders the axes of one sample as the model wants them.
     """
 
     name: str | None = None

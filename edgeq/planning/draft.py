@@ -33,7 +33,7 @@ def plan(look: View, target: Target, runtime: RuntimeSpec, offer: Offer, draft: 
     """The plan of a draft, with its checks."""
     applied = _checks(look, target, runtime, offer, draft, budgets)
     as_is = offer.scheme.name == "as_is"
-    overrides = {} if as_is else placement.overrides(draft.placed, offer.scheme)
+    overrides = {} if as_is else placement.overrides(look, draft.placed, offer.scheme)
     return Plan(
         target=target.name,
         runtime=runtime.name,

@@ -229,6 +229,7 @@ def _tools() -> dict[str, str]:
 _ROADS: dict[str, Callable[[_Job], tuple[bytes, list[str]]]] = {
     "static_wi8_ai8": _quantized,
     "static_wi8_ai8_per_tensor": _quantized,
+    "static_wi8_ai8_mixed": _quantized,
     "dynamic_wi8_af32": _quantized,
     "weight_only_wf16": _quantized,
     "float32": _in_float,

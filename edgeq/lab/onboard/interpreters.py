@@ -43,6 +43,7 @@ class Tflite:
             self._interpreter.allocate_tensors()
         for entry, value in zip(details, inputs):
             self._interpreter.set_tensor(entry["index"], value)
+        self._interpreter.reset_all_variables()  # a recurrent cell's state would carry over from the last vector
 
     def fetch(self):
         """Copies of the outputs."""
