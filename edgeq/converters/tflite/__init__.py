@@ -155,6 +155,7 @@ def _quantize(path: str, content: bytes, settings: RecipeManager, found: calibra
     try:
         with _silence():
             model = tfl_flatbuffer_utils.read_model(content)
+            model.signatureDefs = model.signatureDefs or []  # it goes through them where ports stay in float
             generator = params_generator.ParamsGenerator(model)
             parameters = generator.generate_quantization_parameters(settings, known, enable_progress_bar=False)
             made = model_modifier.ModelModifier(model).modify_model(parameters, enable_progress_bar=False)
