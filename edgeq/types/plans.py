@@ -1,0 +1,113 @@
+"""Which scheme a target gets, and why."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from edgeq.types.targets import Signature
+
+FLOAT32 = Signature(activations="float32", weights="float32", bias="float32")
+RangeMethod = Literal["min-max", "percentile", "mean-squared-error"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scheme:
+    """What gets which signature: a default, and overrides by operator index.
+
+    Names follow the field: `static_wi8_ai8`, `static_wi8_ai8_per_tensor`, `dynamic_wi8_af32`,
+    `weight_only_wf16`, `float32`, `as_is` (a model that came quantized). `ranges` is how static
+    activations' ranges are chosen. `reduce_range` keeps weights to 7 bits, so that x86 kernels without
+    VNNI cannot saturate.
+    """
+
+    name: str
+    default: Signature
+    overrides: dict[int, Signature] = field(default_factory=dict)
+    ranges: RangeMethod = "min-max"
+    reduce_range: bool = False
+
+    @property
+    def is_static(self) -> bool:
+        """Whether activations are quantized ahead of time, so that calibration is needed."""
+        return self.default.activations in ("int8", "uint8", "int16")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """One rule applied to one subject; `hint` is a change that can be pasted."""
+
+    rule: str
+    subject: str
+    ok: bool
+    needed: float | str | None = None
+    available: float | str | None = None
+    unit: str = ""
+    why: str = ""
+    hint: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placement:
+    """Where one operator runs, with the rule that decided; `placement` is cpu, float or refused."""
+
+    index: int
+    type: str
+    signature: str
+    placement: str
+    rule: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedMemory:
+    """Predicted bytes: model file in flash, all run-time memory, activations arena."""
+
+    flash_bytes: int
+    ram_bytes: int
+    arena_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Predicted:
+    """Predicted figures; None with a reason in the plan's `unavailable`."""
+
+    latency_ms: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rejected:
+    """An alternative that was not taken, and why."""
+
+    scheme: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Budgets:
+    """Limits that the user set; None is no limit."""
+
+    max_drop: float | None = None
+    max_latency_ms: float | None = None
+    max_flash_bytes: int | None = None
+    max_ram_bytes: int | None = None
+    max_energy_mj: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """Which runtime and scheme a target gets, where every operator runs, and what was refused."""
+
+    target: str
+    runtime: str
+    format: Literal["tflite", "onnx", "c"]
+    scheme: Scheme
+    ok: bool
+    model_sha256: str
+    operators: tuple[Placement, ...]
+    memory: PlannedMemory
+    predicted: Predicted
+    checks: tuple[Check, ...]
+    rejected: tuple[Rejected, ...] = ()
+    unavailable: dict[str, str] = field(default_factory=dict)
+    schema_version: int = 1
