@@ -112,12 +112,19 @@ VERBS = {
 }
 
 
+def add_packages():
+    """Add what -I drops along with the working folder: PYTHONPATH, and what `pip install --user` put there."""
+    words = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    sys.path[:0] = [word for word in words if os.path.isabs(word)]  # noqa: PTH117, no pathlib needed for text
+    site.addsitedir(site.getusersitepackages())
+
+
 def main():
     """Run one verb; returns the exit status."""
     args = arguments()
     events.open_stream()
     events.stop_on_signals()
-    site.addsitedir(site.getusersitepackages())  # -I drops it, and `pip install --user` puts interpreters there
+    add_packages()
     try:
         args.call(args, files.Roots(args.sysfs, args.proc, args.vcgencmd))
         return 0
