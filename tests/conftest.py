@@ -78,3 +78,21 @@ def own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monke
     for name in [name for name in os.environ if name.startswith(("EDGEQ_", "XDG_")) and name != "EDGEQ_SHARED"]:
         monkeypatch.delenv(name)
     monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
+
+
+FIRST_TOLD = (
+    *("foundation", "documents", "report", "targets", "devices", "quantization", "docs", "packaging", "planning"),
+    *("evaluation", "datasets", "models", "runtimes", "builders", "converters", "examples"),
+    *("cli", "workflow", "contract", "lab", "system"),
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Quick rooms first and slow tests last, so that the first minute tells most."""
+    rooms = {name: place for place, name in enumerate(FIRST_TOLD)}
+
+    def place(item: pytest.Item) -> tuple[bool, int]:
+        room = item.path.relative_to(ROOT / "tests").parts[0] if item.path.is_relative_to(ROOT / "tests") else ""
+        return item.get_closest_marker("slow") is not None, rooms.get(room, len(rooms))
+
+    items.sort(key=place)

@@ -1,0 +1,58 @@
+# make demo: the main job on the shipped example. make test: everything a developer needs, then all tests.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+TARGET := generic-linux-$(shell uname -m)
+EXAMPLE := examples/digits
+
+.PHONY: help install demo test lint bench clean
+
+help:
+	@echo "make demo     run the main job on the shipped example: float model in, numbers measured on this host out"
+	@echo "make test     set up everything a developer needs, then run all tests"
+	@echo "make lint     ruff, mypy, import-linter, codespell"
+	@echo "make bench    speed and memory against the underlying libraries; writes build/bench.json"
+	@echo "make install  only set up: .venv and the Debian packages that tests need"
+	@echo "make clean    remove what was built and all caches; .venv stays"
+	@echo "PYTHON=python3.12 make ... takes another Python (3.10 to 3.13) for a new .venv"
+
+# One stamp for what the main job needs, one for what a developer needs: either is redone when pyproject.toml changes.
+$(BIN)/python:
+	@.ci/python $(PYTHON)
+	$(PYTHON) -m venv .venv
+
+.venv/.run: pyproject.toml | $(BIN)/python
+	$(PIP) install -e .
+	@touch $@
+
+.venv/.install: pyproject.toml | $(BIN)/python
+	$(PIP) install -e '.[dev,tensorflow]'
+	@touch .venv/.run $@
+
+install: .venv/.install
+	@.ci/packages sshd=openssh-server ssh=openssh-client ssh-keygen=openssh-client ip=iproute2
+
+demo: .venv/.run
+	$(BIN)/python -m edgeq run $(EXAMPLE)/digits_float.tflite -t $(TARGET) -d local: --data $(EXAMPLE)/dataset.yaml
+
+test: install
+	$(BIN)/python -m pytest
+
+lint: .venv/.install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/codespell
+
+bench: .venv/.install
+	$(BIN)/python tests/bench/run.py
+
+clean:
+	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find edgeq tests examples -name __pycache__ -type d -prune -exec rm -r {} +
