@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from edgeq import backends, devices, store
+from edgeq.errors import IllegalInstruction, RunnerKilled, RuntimeMissing
 from edgeq.types import (
     Budgets,
     Bundle,
@@ -49,10 +50,10 @@ def deploy(bundle: Path, device: str, *, progress: Progress = silent) -> Deploym
 def send(bundle: Bundle, transport: Transport, progress: Progress) -> Deployment:
     """Deploy a bundle over an open transport and preflight the runtime there."""
     from edgeq.lab import deploy as deploying
-    from edgeq.lab.preflight import preflight
+    from edgeq.lab.pythons import settle
 
     deployment = deploying.deploy(bundle, transport, progress=progress)
-    preflight(deployment.folder, bundle.manifest, transport)
+    settle(deployment.folder, bundle.manifest, transport)
     return deployment
 
 
@@ -87,17 +88,31 @@ def measure(
     bundle: Bundle, device: Device, settings: RunSettings, folder: Path, resume: bool, progress: Progress
 ) -> Measurement:
     """Deploy and measure; written to measurement.json."""
-    from edgeq.lab import bench
-
     path = folder / "measurement.json"
     done = _measured(path, bundle, device, settings) if resume else None
     if done is not None:
         return done
     with connected(device) as transport:
-        deployment = send(bundle, transport, progress)
-        measured = bench.measure(transport, deployment.folder, bundle.manifest, settings, progress=progress)
+        measured = _measure_there(bundle, transport, settings, progress)
     store.write(path, measured)
     return measured
+
+
+def _measure_there(bundle: Bundle, transport: Transport, settings: RunSettings, progress: Progress) -> Measurement:
+    """Deploy and measure; the runner tries the interpreter first, so that a preflight only explains a failure."""
+    from edgeq.lab import bench
+    from edgeq.lab import deploy as deploying
+    from edgeq.lab.pythons import settle
+
+    folder = deploying.deploy(bundle, transport, progress=progress).folder
+    try:
+        return bench.measure(transport, folder, bundle.manifest, settings, progress=progress)
+    except RuntimeMissing:
+        settle(folder, bundle.manifest, transport)  # another Python there may have it
+        return bench.measure(transport, folder, bundle.manifest, settings, progress=progress)
+    except (IllegalInstruction, RunnerKilled):
+        settle(folder, bundle.manifest, transport)
+        raise
 
 
 def _measured(path: Path, bundle: Bundle, device: Device, settings: RunSettings) -> Measurement | None:

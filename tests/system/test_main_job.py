@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import venv
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -183,6 +184,35 @@ def test_a_quantized_model_is_taken_as_it_stands(edgeq: Edgeq, job: Path, board:
         assert found["artifact"]["sha256"] == source["artifact"]["sha256"]
         assert found["accuracy"]["float"] is None
         assert found["accuracy"]["quantized"] == source["accuracy"]["quantized_score"]
+
+
+def test_a_plain_address(edgeq: Edgeq, job: Path, sshd: Server) -> None:
+    """Keys and known hosts from ~/.ssh; where the far python3 has no interpreter, one that has is found."""
+    folder = Path.home() / ".ssh"
+    folder.mkdir(mode=0o700)
+    (folder / "id_ed25519").write_bytes(sshd.key.read_bytes())
+    (folder / "id_ed25519").chmod(0o600)
+    (folder / "known_hosts").write_bytes(sshd.known_hosts.read_bytes())
+    data = _data(job, "conv.tflite")
+    argv = ("-t", TARGET, "-d", sshd.url, "--data", data, "-o", job / "out", "--json", *QUICK)
+    ran = edgeq("run", job / "conv.tflite", *argv)
+    assert ran.code == 0, ran.err
+    assert ran.document["parity"]["exact"]
+
+
+def test_a_python_that_was_named_is_never_replaced(edgeq: Edgeq, job: Path, sshd: Server, board: str) -> None:
+    venv.create(job / "bare", with_pip=False)
+    assert edgeq("devices", "remove", board).code == 0
+    bare = job / "bare" / "bin" / "python"
+    add = ("devices", "add", board, sshd.url, "--identity", sshd.key, "--folder", sshd.folder / "device")
+    assert edgeq(*add, "--python", bare).code == 0
+    data = _data(job, "conv.tflite")
+    ran = edgeq(
+        "run", job / "conv.tflite", "-t", TARGET, "-d", board, "--data", data, "-o", job / "out", "--json", *QUICK
+    )
+    assert ran.code == 1
+    assert ran.document["error"]["kind"] == "RuntimeMissing"
+    assert f"{bare} -m pip install ai-edge-litert" in ran.document["error"]["hint"]
 
 
 def test_trust(edgeq: Edgeq, sshd: Server, board: str, job: Path, monkeypatch: pytest.MonkeyPatch) -> None:
