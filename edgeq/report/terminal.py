@@ -197,7 +197,7 @@ def ports(title: str, found: Sequence[Port]) -> RenderableType:
 def measurement(found: Measurement) -> RenderableType:
     """Latency, memory, energy, parity, conditions; what is missing says why."""
     latency, memory = found.latency_ms, found.memory_bytes
-    rows: list[Sequence[object]] = [("runtime", ", ".join(f"{key} {value}" for key, value in found.runtime.items()))]
+    rows: list[Sequence[object]] = [("runtime", _runtime(found.runtime))]
     if latency:
         rows += [
             ("latency", f"p50 {format_ms(latency.p50)}  p90 {format_ms(latency.p90)}  p99 {format_ms(latency.p99)}"),
@@ -219,6 +219,11 @@ def measurement(found: Measurement) -> RenderableType:
             rows.append((name, value))
     rows += [(f"no {quantity}", reason) for quantity, reason in found.unavailable.items()]
     return table(f"measured on {_cell(found.device.get('name', 'device'))}", ("", ""), rows)
+
+
+def _runtime(found: Mapping[str, str]) -> str:
+    threads = found.get("threads")
+    return f"{found.get('name', '-')} {found.get('version', '')}" + (f", {threads} threads" if threads else "")
 
 
 def _between(before: float | None, after: float | None) -> str | None:
