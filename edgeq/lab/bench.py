@@ -40,7 +40,7 @@ PARITY_TOLERANCE_STEPS = 1.0
 """Kernels that round a tie the other way differ by one step; anything more is another computation."""
 CONTRACT = "io.json"
 _CONTRACT_LIMIT_BYTES = 1 << 20
-_REASONS_KEPT = ("energy_mj", "arena", "pss", "cgroup_peak")
+_NO_REASON = "the device does not tell it and does not say why"
 
 
 def measure(
@@ -78,7 +78,8 @@ def _settings(transport: Transport, manifest: Manifest, settings: RunSettings) -
 def measurement(name: str, manifest: Manifest, settings: RunSettings, answer: Bench) -> Measurement:
     """The runner's answer as a Measurement; raises CommandFailed where it contradicts itself."""
     state = conditions.pair(answer.conditions.before, answer.conditions.after)
-    reasons = {key: clean(answer.unavailable[key]) for key in _REASONS_KEPT if key in answer.unavailable}
+    missing = unmeasured(answer)
+    reasons = {key: clean(answer.unavailable.get(key, "")) or _NO_REASON for key in missing}
     if answer.latency.stride > 1:
         reasons["latency_samples"] = f"only every {answer.latency.stride}th sample was kept"
     if answer.parity.not_finite:
@@ -97,6 +98,12 @@ def measurement(name: str, manifest: Manifest, settings: RunSettings, answer: Be
         manifest_sha256=hashlib.sha256(store.to_json(manifest).encode()).hexdigest(),
         unavailable={**reasons, **conditions.unavailable(state)},
     )
+
+
+def unmeasured(answer: Bench) -> list[str]:
+    """Names of what the answer does not tell; `arena` no runner of ours can."""
+    told = {"energy_mj": answer.energy, "arena": None, **asdict(answer.memory)}
+    return [name for name, value in told.items() if value is None]
 
 
 def _parity(name: str, manifest: Manifest, answer: Bench) -> Parity:

@@ -12,6 +12,8 @@ _REASONS = {
     "governor": "the kernel has no cpufreq governor here",
     "frequency": "the kernel tells no clock frequency here",
     "temperature": "the kernel has no temperature sensor here",
+    "load_1min": "the kernel tells no load average here",
+    "memory_available_bytes": "the kernel tells no available memory here",
     "throttled": "neither vcgencmd nor the kernel tells about throttling here",
 }
 
@@ -48,10 +50,13 @@ def throttled_between(before: State, after: State) -> bool | None:
 
 def unavailable(found: ConditionsPair) -> dict[str, str]:
     """A reason for every quantity that the device did not tell."""
+    ends = (found.before, found.after)
     present = {
-        "governor": found.after.governor is not None,
-        "frequency": bool(found.after.frequency_hz),
-        "temperature": found.after.temperature_c is not None,
+        "governor": all(end.governor is not None for end in ends),
+        "frequency": all(end.frequency_hz for end in ends),
+        "temperature": all(end.temperature_c is not None for end in ends),
+        "load_1min": all(end.load_1min is not None for end in ends),
+        "memory_available_bytes": all(end.memory_available_bytes is not None for end in ends),
         "throttled": found.throttled is not None,
     }
     return {name: _REASONS[name] for name, told in present.items() if not told}

@@ -96,7 +96,7 @@ def killed(device: Device, name: str) -> EdgeqError:
     if name == "SIGILL":
         message = f"the runtime on {device.name} has instructions that its processor lacks (SIGILL)"
         return IllegalInstruction(message, hint=hint)
-    return RunnerKilled(f"the runner on {device.name} was ended by {name}", hint=hint)
+    return RunnerKilled(f"the runner on {device.name} was ended by {clean(name, 40)}", hint=hint)
 
 
 def install_command(device: Device, refusal: Refusal) -> str:

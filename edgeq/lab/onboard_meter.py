@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from itertools import pairwise
 
 from edgeq.errors import EdgeqError, MeterError
 from edgeq.lab import runner
@@ -36,7 +37,7 @@ class OnboardMeter:
         if self._thread is not None:
             raise MeterError(f"the {self._source} meter of {self._device.name} is already recording")
         self._started.clear()
-        self._outcome = None
+        self._outcome, self._stop_file = None, ""
         self._thread = threading.Thread(target=self._record, daemon=True)
         self._thread.start()
         self._started.wait(START_SECONDS)
@@ -85,6 +86,8 @@ class OnboardMeter:
 
 
 def _trace(told: Trace) -> PowerTrace:
+    if any(later[0] < earlier[0] for earlier, later in pairwise(told.readings)):
+        raise MeterError(f"the readings of {clean(told.source, 50)} go back in time")
     return PowerTrace(
         source=f"{clean(told.source, 50)} ({clean(told.what, 200)})",
         times_ns=tuple(time_ns for time_ns, _value in told.readings),

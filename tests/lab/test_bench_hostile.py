@@ -77,7 +77,7 @@ GOOD: dict[str, Any] = {
         "tolerance_steps": 1.0,
     },
     "conditions": {"before": STATE, "after": STATE},
-    "unavailable": {"arena": "not told"},
+    "unavailable": {"arena": "not told", "cgroup_peak": "root group"},
 }
 MANIFEST = Manifest(
     name="m",
@@ -120,7 +120,7 @@ def test_a_good_answer_becomes_a_measurement() -> None:
     assert found.energy.per_inference_mj == 2.5
     assert found.parity is not None
     assert found.parity.ok
-    assert found.unavailable == {"arena": "not told"}
+    assert found.unavailable == {"arena": "not told", "cgroup_peak": "root group"}
 
 
 def test_the_call_names_bundle_settings_and_hashes() -> None:

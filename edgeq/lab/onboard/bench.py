@@ -17,12 +17,13 @@ def run(folder, settings, roots):
     settings = dict(DEFAULTS, **settings)
     unavailable = {"arena": "the interpreter's Python interface does not tell its arena"}
     bundle = bundles.Bundle(folder, settings.get("files"))
+    allowed = os.sched_getaffinity(0)
     pin(settings["cpus"])
     interpreter = interpreters.choose(bundle.format)  # first of all: NumPy comes with it
     inputs = bundles.arrays(bundle.golden, "input", bundle.inputs)
     golden = bundles.arrays(bundle.golden, "output", bundle.outputs)
     before = conditions.read(roots)
-    sampling = start_sampling(roots, settings, unavailable)
+    sampling = start_sampling(roots, settings, allowed, unavailable)
     try:
         idle = idle_window() if sampling else None
         session = Session(bundle, interpreter, settings["threads"] or 1)
@@ -59,11 +60,11 @@ def pin(cpus):
         raise Failure("bad-settings", message) from None
 
 
-def start_sampling(roots, settings, unavailable):
-    """A sampler on the cores that the runs leave free, or None with the reason noted."""
+def start_sampling(roots, settings, allowed, unavailable):
+    """A sampler on the cores of `allowed` that the runs leave free, or None with the reason noted."""
     try:
         source = meters.find(settings.get("meter") or "auto", roots)
-        free = sorted(set(range(os.cpu_count() or 1)) - set(settings["cpus"])) if settings["cpus"] else ()
+        free = sorted(allowed - set(settings["cpus"])) if settings["cpus"] else ()
         return sampler.Sampling(source.name, roots, free)
     except meters.Absent as absent:
         unavailable["energy_mj"] = str(absent)

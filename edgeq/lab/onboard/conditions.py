@@ -1,5 +1,7 @@
 """State of the device at one moment: clock, temperature, throttling, load."""
 
+import math
+
 from . import files, firmware
 
 _CPU_ZONES = ("cpu", "soc", "x86_pkg", "core")
@@ -41,8 +43,12 @@ def temperature_c(roots):
     """The hottest of the processor's sensors, or of all where none is named after it."""
     zones = [(files.text(z / "type") or "", files.integer(z / "temp")) for z in _zones(roots)]
     named = [value for kind, value in zones if any(word in kind.lower() for word in _CPU_ZONES)]
-    values = [value for value in named or [value for _kind, value in zones] + _chips(roots) if value is not None]
-    return max((value / 1000.0 for value in values if -40000 < value < 150000), default=None)
+    values = _plausible(named) or _plausible([value for _kind, value in zones] + _chips(roots))
+    return max(values, default=None)
+
+
+def _plausible(values):
+    return [value / 1000.0 for value in values if value is not None and -40000 < value < 150000]
 
 
 def _zones(roots):
@@ -66,9 +72,10 @@ def load(roots):
     """Load average of the last minute, or None."""
     words = (files.text(roots.proc / "loadavg") or "").split()
     try:
-        return float(words[0])
+        found = float(words[0])
     except (IndexError, ValueError):
         return None
+    return found if math.isfinite(found) else None
 
 
 def _cpu(name):

@@ -40,6 +40,8 @@ def mean_mw(trace, window):
     edges = [(edge, value) for edge, value in ((edge, _at(readings, edge)) for edge in window) if value is not None]
     points = sorted(set(inside + edges))
     seconds = (points[-1][0] - points[0][0]) / 1e9
+    if seconds <= 0:
+        raise Unmeasured("all readings of %s have one time" % trace["source"])
     if trace["counts"]:
         return (points[-1][1] - points[0][1]) / seconds, len(inside)
     pairs = zip(points, points[1:])

@@ -48,4 +48,4 @@ def fields(path):
 def kib_field(path, name):
     """Bytes of a `name: 123 kB` line, or None."""
     words = fields(path).get(name, "").split()
-    return int(words[0]) * 1024 if words and words[0].isdigit() else None
+    return int(words[0]) * 1024 if words and words[0].isdecimal() else None

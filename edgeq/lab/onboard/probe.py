@@ -46,15 +46,22 @@ def check(name):
     except subprocess.TimeoutExpired:
         return {"version": None, "ok": False, "why": "no answer in %d s" % CHECK_SECONDS}
     if done.returncode < 0:
-        return {"version": None, "ok": False, "why": "killed by %s" % signal.Signals(-done.returncode).name}
+        return {"version": None, "ok": False, "why": "killed by %s" % _signal(-done.returncode)}
     return _answer(done.stdout)
+
+
+def _signal(number):
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # a real-time signal has no name
+        return "signal %d" % number
 
 
 def _answer(output):
     try:
         answer = json.loads(output.splitlines()[-1].decode())
         return {key: answer[key] for key in ("version", "ok", "why")}
-    except (IndexError, ValueError, KeyError):
+    except (IndexError, ValueError, KeyError, TypeError):
         return {"version": None, "ok": False, "why": "it ended without an answer"}
 
 
