@@ -32,11 +32,13 @@ def load(path: Path) -> Model:
     """Read a model with its buffers in place; raises ModelError for a malformed file."""
     from ai_edge_litert import schema_py_generated as schema
 
-    content = path.read_bytes()
     try:
+        content = path.read_bytes()
         model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(content, 0))
         inline(model, content)
         name_codes(model)
+    except OSError as error:
+        raise ModelError(f"cannot be read: {error.strerror or error}", where=str(path)) from error
     except _MALFORMED as error:
         raise ModelError(f"is not a whole TFLite file: {error}", where=str(path)) from error
     return model

@@ -10,8 +10,8 @@ from edgeq.planning import rules
 from edgeq.planning import view as views
 from edgeq.planning.rules import Subject
 from edgeq.planning.view import View
-from edgeq.planning.written import WRITTEN
-from edgeq.types import FLOAT32, Check, Operator, OperatorRow, OperatorTable, Placement, Scheme, Signature
+from edgeq.planning.written import before_weights, why_float
+from edgeq.types import FLOAT32, Check, Operator, OperatorRow, OperatorTable, Placement, Scheme, Signature, TensorSpec
 
 QUANTIZED = ("int8", "uint8", "int16", "int4", "float16")
 _EXPANDING = {"tflite": ("DEQUANTIZE",), "onnx": ("Cast", "DequantizeLinear")}
@@ -32,8 +32,9 @@ FALLS_TO = {
 known to its float kernel either."""
 
 
-FRAMED = ("falls-back-to-float", "operator-unknown", "constraint-violated")
-"""Rules by which an operator of a static ONNX scheme runs in float because the runtime has no integer kernel."""
+FRAMED = ("falls-back-to-float", "operator-unknown", "constraint-violated", "left-in-float")
+"""Rules by which an operator of a static ONNX scheme runs in float because the runtime has no integer kernel, or the
+converter leaves it there by itself."""
 
 
 class Placed(NamedTuple):
@@ -64,10 +65,11 @@ def survey(look: View, table: OperatorTable) -> Survey:
 def place(ground: Survey, default: Signature, kept: Mapping[int, str]) -> tuple[Placed, ...]:
     """Place every operator; `kept` are the operators that the scheme keeps in float, with the reason."""
     carried: dict[int, str] = {}
+    before = before_weights(ground.look)
     placed = []
     for subject, failure in ground.subjects:
         wanted = FLOAT32 if subject.operator.subgraph else default  # bodies of IF and WHILE are not calibrated
-        one = _place_one(subject, failure, wanted, kept, carried)
+        one = _place_one(subject, failure, wanted, kept, carried, before)
         makes = "float32" if one.rule == "converts-types" else one.signature.activations
         carried.update(dict.fromkeys(subject.operator.outputs, makes))
         placed.append(one)
@@ -117,7 +119,12 @@ def _first_failure(subject: Subject) -> Check | None:
 
 
 def _place_one(
-    subject: Subject, failure: Check | None, default: Signature, kept: Mapping[int, str], carried: Mapping[int, str]
+    subject: Subject,
+    failure: Check | None,
+    default: Signature,
+    kept: Mapping[int, str],
+    carried: Mapping[int, str],
+    before: frozenset[int],
 ) -> Placed:
     look, operator, _, row = subject
     if failure is not None:
@@ -129,18 +136,12 @@ def _place_one(
     if operator.index in kept and _runs_in_float(subject, row):
         why = f"The scheme keeps it in float: {kept[operator.index]}."
         return Placed(operator, _plain(look, operator), "float", "kept-in-float", why)
-    if not _written(look, operator) and default.weights in QUANTIZED and _runs_in_float(subject, row):
-        why = "edgeq's converter does not write it in integers, so it runs in float."
-        return Placed(operator, _plain(look, operator), "float", "left-in-float", why)
+    left = why_float(look, operator, default, before, carried) if default.weights in QUANTIZED else None
+    if left is not None and _runs_in_float(subject, row):
+        return Placed(operator, _plain(look, operator), "float", "left-in-float", f"It runs in float: {left}.")
     if row.passes_quantization:
         return _follower(subject, row, default, carried)
     return _by_signature(subject, row, default)
-
-
-def _written(look: View, operator: Operator) -> bool:
-    """Whether the converter of the model's format can quantize such an operator."""
-    known = WRITTEN.get(look.graph.format)
-    return known is None or operator.type in known
 
 
 def _untouched(subject: Subject) -> str | None:
@@ -169,12 +170,19 @@ def _follower(subject: Subject, row: OperatorRow, default: Signature, carried: M
     look, operator = subject.look, subject.operator
     moved = [tensor for tensor in views.operands(look, operator) if tensor.dtype in views.FLOATS]
     kinds = {carried.get(tensor.index, default.activations) for tensor in moved if tensor.index not in look.constants}
+    if _moves_float_port(look, moved):
+        kinds = {"float32"}
     activations = "float32" if "float32" in kinds else default.activations
     if fits(row, Signature(activations=activations), has_weights=False) is None:
         return _by_signature(subject, row, default)
     place = "cpu" if activations in QUANTIZED else "float"
     why = f"It only moves data, so it stays {activations} like its input."
     return Placed(operator, Signature(activations=activations), place, "passes-quantization", why)
+
+
+def _moves_float_port(look: View, moved: list[TensorSpec]) -> bool:
+    """Whether all that is moved is one input of the model, which stays float in ONNX."""
+    return look.graph.format == "onnx" and len(moved) == 1 and moved[0].index in look.graph.inputs
 
 
 def _by_signature(subject: Subject, row: OperatorRow, default: Signature) -> Placed:

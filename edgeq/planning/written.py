@@ -1,6 +1,16 @@
-"""What edgeq's converters can write in integers."""
+"""What edgeq's converters can write in integers, and what they leave in float."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+
+from edgeq.planning import view as views
+from edgeq.planning.view import View
+from edgeq.types import Operator, Signature
+
+_WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+_CLIPS = ("Relu", "Clip")
+_INTEGERS = ("int8", "uint8", "int16")
 
 WRITTEN = {
     "tflite": frozenset(
@@ -62,6 +72,76 @@ WRITTEN = {
             "UNPACK",
         )
     ),
+    "onnx": frozenset(
+        (
+            *_WEIGHTED,
+            *_CLIPS,
+            "Add",
+            "AveragePool",
+            "Concat",
+            "Flatten",
+            "Gather",
+            "GlobalAveragePool",
+            "LeakyRelu",
+            "MaxPool",
+            "Mul",
+            "Pad",
+            "Reshape",
+            "Resize",
+            "Sigmoid",
+            "Slice",
+            "Split",
+            "Squeeze",
+            "Transpose",
+            "Unsqueeze",
+            "Where",
+        )
+    ),
 }
-"""TFLite operators that litert-quantizer 0.11 quantizes, and those that converters/tflite shows to it as others. All
-else, such as recurrent cells, stays in float. onnxruntime's quantizer takes what its kernels take."""
+"""TFLite operators that litert-quantizer 0.11 quantizes, and those that converters/tflite shows to it as others; ONNX
+operators that converters/onnx gives to onnxruntime's quantizer for a static scheme. All else, such as recurrent cells,
+stays in float."""
+
+
+def why_float(
+    look: View, operator: Operator, default: Signature, before: frozenset[int], carried: Mapping[int, str]
+) -> str | None:
+    """Why the converter of the model's format leaves an operator in float; None where it does not.
+
+    `before` is `before_weights`; `carried` are the data types of what earlier operators made.
+    """
+    is_static = default.activations in _INTEGERS
+    if look.graph.format == "onnx" and not is_static:
+        return None
+    if operator.type not in WRITTEN[look.graph.format]:
+        return "edgeq's converter does not write it in integers"
+    return _why_float_onnx(look, operator, before, carried) if look.graph.format == "onnx" else None
+
+
+def _why_float_onnx(look: View, operator: Operator, before: frozenset[int], carried: Mapping[int, str]) -> str | None:
+    """Clips and biases are fused into the layer before them; what follows the last weights stays in float."""
+    source = look.producers.get(operator.inputs[0]) if operator.inputs else None
+    if operator.type in _CLIPS or _is_bias(look, operator):
+        made = carried.get(operator.inputs[0], "float32") if source else "float32"
+        return None if made in _INTEGERS else "it belongs to the layer before it, which does"
+    if operator.type in _WEIGHTED or before.intersection(operator.outputs):
+        return None
+    return "no weights follow it, and edgeq's converter leaves such ends"
+
+
+def _is_bias(look: View, operator: Operator) -> bool:
+    """Whether an addition is the bias of a matrix product, with which onnxruntime makes it one Gemm."""
+    if operator.type != "Add" or len(operator.inputs) != 2 or operator.inputs[1] not in look.constants:
+        return False
+    source, product = look.tensors.get(operator.inputs[0]), look.producers.get(operator.inputs[0])
+    is_product = product is not None and product.type == "MatMul" and bool(views.weights(look, product))
+    return is_product and source is not None and len(source.shape) == 2
+
+
+def before_weights(look: View) -> frozenset[int]:
+    """Tensors from which some ONNX operator with weights is reached."""
+    found: set[int] = set()
+    for operator in reversed(look.graph.operators):
+        if operator.type in _WEIGHTED or found.intersection(operator.outputs):
+            found.update(operator.inputs)
+    return frozenset(found)

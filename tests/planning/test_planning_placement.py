@@ -223,7 +223,7 @@ def test_integers_constants_and_casts_are_left_alone(tiny: Any) -> None:
     tables["tiny-onnx"] = tiny.table(rows, "tiny-onnx")
     plan = planning.choose(graph, tiny.target(), tables, scheme="static_wi8_ai8")
     rules = [one.rule for one in plan.operators]
-    assert rules == ["constants-only", "converts-types", "carries-integers", "converts-types", "signature-supported"]
+    assert rules == ["constants-only", "converts-types", "carries-integers", "converts-types", "left-in-float"]
     assert plan.scheme.overrides == {}
 
 
