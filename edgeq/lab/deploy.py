@@ -14,21 +14,13 @@ from pathlib import Path, PurePosixPath
 
 from edgeq import store
 from edgeq.documents import load_json
-from edgeq.errors import Altered, BuildError
+from edgeq.errors import BuildError
 from edgeq.lab.transports import Transport
-from edgeq.types import Bundle, FileEntry, Manifest, Progress, silent
+from edgeq.types import Bundle, Device, FileEntry, Manifest, Progress, silent
 
 MANIFEST = "manifest.json"
 LARGEST_BUNDLE_BYTES = 16 << 30
 _BUILD_AGAIN = "build it again: edgeq build"
-_STALE_SECONDS = 3600
-_SWEEP = f"""
-import os, sys, time
-for folder, _, names in os.walk(sys.argv[1]):
-    for path in [os.path.join(folder, n) for n in names if n.startswith(".") and n.endswith(".part")]:
-        if time.time() - os.path.getmtime(path) > {_STALE_SECONDS}:
-            os.unlink(path)
-"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,23 +74,23 @@ def verify_local(bundle: Bundle) -> None:
             raise BuildError(f"the bundle changed since it was built: {entry.path}", where=str(path), hint=_BUILD_AGAIN)
 
 
-def folder_on(bundle: Bundle, transport: Transport) -> str:
-    """Absolute folder for the bundle on the device: its name and the start of its manifest's hash."""
-    base = transport.device.folder
-    base = base[2:] if base.startswith("~/") else base
+def folder_on(bundle: Bundle, device: Device) -> str:
+    """Folder for the bundle on a device, from the home folder there: its name and the start of its manifest's hash."""
+    base = device.folder.removeprefix("~/")
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", bundle.manifest.name).strip(".-")[:60] or "bundle"
     digest = store.sha256(Path(bundle.path) / MANIFEST)[:12]
-    return posixpath.normpath(posixpath.join(transport.home(), base, f"{name}-{digest}"))
+    return posixpath.normpath(posixpath.join(base, f"{name}-{digest}"))
 
 
 def deploy(bundle: Bundle, transport: Transport, *, progress: Progress = silent) -> Deployment:
     """Send what the device lacks, the manifest last; raises BuildError, Altered, DiskFull, NotWritable, ..."""
     verify_local(bundle)
-    folder = folder_on(bundle, transport)
+    folder = folder_on(bundle, transport.device)
     files = _wanted(bundle)
     progress("compare", 0, 1)
     there = _hashes(folder, files, transport)
     progress("compare", 1, 1)
+    folder = posixpath.normpath(posixpath.join(transport.home(), folder))
     missing = [entry for entry in files if there.get(entry.path) != entry.sha256]
     if missing:
         _send(bundle, folder, missing, transport, progress)
@@ -108,19 +100,6 @@ def deploy(bundle: Bundle, transport: Transport, *, progress: Progress = silent)
         kept=tuple(entry.path for entry in files if entry not in missing),
         sent_bytes=sum(entry.size_bytes for entry in missing),
     )
-
-
-def verify(bundle: Bundle, folder: str, transport: Transport) -> None:
-    """Compare the device's files with the manifest; raises Altered."""
-    files = _wanted(bundle)
-    there = _hashes(folder, files, transport)
-    wrong = [entry.path for entry in files if there.get(entry.path) != entry.sha256]
-    if wrong:
-        raise Altered(
-            f"{transport.device.name}: {posixpath.join(folder, wrong[0])} is not what was sent"
-            + (f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""),
-            hint=f"edgeq deploy {bundle.path} -d {transport.device.name}",
-        )
 
 
 def _wanted(bundle: Bundle) -> list[FileEntry]:
@@ -135,7 +114,6 @@ def _hashes(folder: str, files: list[FileEntry], transport: Transport) -> dict[s
 
 
 def _send(bundle: Bundle, folder: str, missing: list[FileEntry], transport: Transport, progress: Progress) -> None:
+    """Send files; each is hashed on the device before it gets its name, and what is there was hashed already."""
     pairs = [(Path(bundle.path) / entry.path, posixpath.join(folder, entry.path)) for entry in missing]
     transport.put_all(pairs, progress=lambda done, total: progress("upload", done, total))
-    transport.run([transport.device.python, "-c", _SWEEP, folder], timeout_seconds=60)
-    verify(bundle, folder, transport)

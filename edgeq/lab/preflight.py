@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import asdict
 
 from edgeq.errors import DeviceError, IllegalInstruction, RuntimeMissing
@@ -48,7 +49,7 @@ def nothing_runs(reasons: dict[str, str], where: Where, manifest: Manifest, devi
         package = f"{_PACKAGES.get(manifest.format, manifest.runtime)}!={manifest.runtime_versions or '0'}"
         return IllegalInstruction(
             f"{device.name}: {manifest.runtime} has instructions that its processor lacks ({text})",
-            hint=f"on the device: {device.python} -m pip install --force-reinstall '{package}'",
+            hint=f"on the device: {shlex.quote(device.python)} -m pip install --force-reinstall '{package}'",
         )
     refusal = Refusal(event="error", kind="runtime-missing", message=text, device=where, format=manifest.format)
     return RuntimeMissing(

@@ -121,6 +121,17 @@ def running_with(marker: str) -> list[int]:
     return found
 
 
+def started_through(server: Server) -> list[int]:
+    """Processes that were started over the server, wherever they are in the tree now: sshd marks their environment."""
+    mark, found = f" {server.port}".encode(), []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            words = (folder / "environ").read_bytes().split(b"\0")
+            if any(word.startswith(b"SSH_CONNECTION=") and word.endswith(mark) for word in words):
+                found.append(int(folder.name))
+    return found
+
+
 def program() -> str:
     """The sshd of this host; raises ToolError."""
     found = shutil.which("sshd", path=os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin")
@@ -188,18 +199,26 @@ def running(
         process=process,
     )
     try:
-        wait_until_it_answers(server)
+        wait_until_it_answers(server, prefix)
         yield server
     finally:
         server.stop()
 
 
-def wait_until_it_answers(server: Server) -> None:
+_KNOCK = "import socket,sys; s=socket.create_connection((sys.argv[1],int(sys.argv[2])),1); sys.exit(s.recv(4)!=b'SSH-')"
+
+
+def answers(server: Server, prefix: Sequence[str]) -> bool:
+    """Whether the server greets somebody who stands where it stands."""
+    argv = [*prefix, sys.executable, "-c", _KNOCK, server.host, str(server.port)]
+    return subprocess.run(argv, capture_output=True, check=False, timeout=START_SECONDS).returncode == 0
+
+
+def wait_until_it_answers(server: Server, prefix: Sequence[str]) -> None:
     """Wait for the server's greeting; raises ToolError."""
     give_up = time.monotonic() + START_SECONDS
     while time.monotonic() < give_up and server.process.poll() is None:
-        with contextlib.suppress(OSError), socket.create_connection((server.host, server.port), timeout=1) as sock:
-            if sock.recv(4) == b"SSH-":
-                return
+        if answers(server, prefix):
+            return
         time.sleep(0.05)
     raise ToolError(f"sshd did not start: {server.log.read_text(errors='replace').strip()[-300:]}")

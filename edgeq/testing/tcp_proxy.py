@@ -28,6 +28,11 @@ class Proxy:
         """Stop forwarding."""
         self._is_cut.set()
 
+    def mend(self) -> None:
+        """Forward new connections again; those that were cut stay dead."""
+        self._cut_after_bytes = None
+        self._is_cut = threading.Event()
+
     @property
     def is_cut(self) -> bool:
         """Whether nothing passes any more."""
@@ -40,18 +45,19 @@ class Proxy:
                 server = socket.create_connection(self._target)
                 self._sockets += [client, server]
                 for source, sink, counts in ((client, server, True), (server, client, False)):
-                    threading.Thread(target=self._forward, args=(source, sink, counts), daemon=True).start()
+                    words = (source, sink, counts, self._is_cut)
+                    threading.Thread(target=self._forward, args=words, daemon=True).start()
 
-    def _forward(self, source: socket.socket, sink: socket.socket, counts: bool) -> None:
+    def _forward(self, source: socket.socket, sink: socket.socket, counts: bool, is_cut: threading.Event) -> None:
         with contextlib.suppress(OSError):
             while data := source.recv(16384):
                 self._sent_bytes += len(data) * counts
                 if self._cut_after_bytes is not None and self._sent_bytes > self._cut_after_bytes:
                     self.cut()
-                if self.is_cut:
+                if is_cut.is_set():
                     return
                 sink.sendall(data)
-            if not self.is_cut:
+            if not is_cut.is_set():
                 sink.shutdown(socket.SHUT_WR)
 
     def close(self) -> None:

@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
+import functools
 import hashlib
 import json
 import os
 import queue
+import re
 import shutil
 import signal
 import stat
@@ -221,14 +224,39 @@ def sync_folder(path: str) -> None:
 
 
 def temporary_file(link: Link, path: str) -> tuple[IO[bytes], str]:
-    """A new file beside `path`, removed if this process leaves."""
+    """A new locked file beside `path`, removed if this process leaves."""
     folder, name = os.path.split(path)
     if os.path.isdir(path):
         raise OSError(errno.EISDIR, "it is a folder", path)
-    with link.changing:
-        handle, temporary = tempfile.mkstemp(".part", ".%s." % name[:40], folder or ".")
-        link.cleanup = lambda: os.unlink(temporary)
-    return open(handle, "wb"), temporary
+    while True:
+        with link.changing:
+            handle, temporary = tempfile.mkstemp(".part", ".%s." % name[:40], folder or ".")
+            link.cleanup = functools.partial(os.unlink, temporary)
+        with contextlib.suppress(OSError):  # not every file system can lock; nobody sweeps there then
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        if os.fstat(handle).st_nlink:
+            return open(handle, "wb"), temporary
+        os.close(handle)  # swept away before it was locked
+
+
+def sweep(path: str) -> None:
+    """Remove what uploads of this file left that were killed: their temporary files, which nobody has locked."""
+    folder, name = os.path.split(path)
+    leftover = re.compile(r"\.%s\.[a-z0-9_]{8}\.part" % re.escape(name[:40]))
+    for entry in os.listdir(folder or "."):
+        if leftover.fullmatch(entry):
+            with contextlib.suppress(OSError):
+                sweep_one(os.path.join(folder, entry))
+
+
+def sweep_one(path: str) -> None:
+    """Remove one temporary file; raises OSError while somebody writes it."""
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.unlink(path)
+    finally:
+        os.close(handle)
 
 
 def store(link: Link, stream: IO[bytes]) -> str:
@@ -248,6 +276,7 @@ def put_one(link: Link, path: str, mode: int) -> None:
     folder = os.path.dirname(path) or "."
     try:
         os.makedirs(folder, exist_ok=True)
+        sweep(path)
         stream, temporary = temporary_file(link, path)
         expected = store(link, stream)
         if digest(temporary)["sha256"] != expected:
@@ -274,12 +303,12 @@ def get(link: Link, job: dict[str, Any]) -> dict[str, Any]:
 
 
 def hashes(link: Link, job: dict[str, Any]) -> dict[str, Any]:
-    """SHA-256 of the files that can be read; what cannot is left out."""
+    """SHA-256 of the files that can be read, what cannot is left out; and where relative paths start."""
     found = {}
     for path in job["paths"]:
         with contextlib.suppress(OSError):
             found[path] = digest(path)["sha256"]
-    return {"hashes": found}
+    return {"hashes": found, "home": os.getcwd()}
 
 
 def true_path(path: str) -> str:

@@ -51,6 +51,7 @@ class AgentTransport:
         self.device = device
         self._open_pipe = open_pipe
         self._shut = shut
+        self._home: str | None = None
 
     @contextlib.contextmanager
     def _dialogue(self, job: Answer) -> Iterator[Dialogue]:
@@ -158,7 +159,8 @@ class AgentTransport:
 
     def hash(self, paths: Sequence[str]) -> dict[str, str]:
         """SHA-256 of the files that exist there; see Transport."""
-        found = self._ask({"job": "hash", "paths": list(paths)}).get("hashes")
+        told = self._ask({"job": "hash", "paths": list(paths)})
+        found, self._home = told.get("hashes"), str(told.get("home"))
         wanted = set(paths)
         return {k: str(v) for k, v in found.items() if k in wanted} if isinstance(found, dict) else {}
 
@@ -172,7 +174,9 @@ class AgentTransport:
 
     def home(self) -> str:
         """The home folder there; see Transport."""
-        return str(self._ask({"job": "home"}).get("home"))
+        if self._home is None:
+            self._home = str(self._ask({"job": "home"}).get("home"))
+        return self._home
 
     def close(self) -> None:
         """Close the connection."""

@@ -93,10 +93,10 @@ def parse(file: str, number: int, line: str) -> Entry | None:
 
 def matches(hosts: str, name: str) -> bool:
     """Whether the first field of a line names a host: hashed, or patterns of which `!` excludes."""
+    name = name.lower()  # OpenSSH hashes the lower-case name
     if hosts.startswith("|1|"):
         return _matches_hash(hosts, name)
     patterns = hosts.lower().split(",")
-    name = name.lower()
     if any(_like(name, pattern[1:]) for pattern in patterns if pattern.startswith("!")):
         return False
     return any(_like(name, pattern) for pattern in patterns if not pattern.startswith("!"))

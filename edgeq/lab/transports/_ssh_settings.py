@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgeq.errors import Unreachable
-from edgeq.lab.transports import _known_hosts
+from edgeq.lab.transports import _known_hosts, _ssh_config
 from edgeq.types import Device
 
 if TYPE_CHECKING:
@@ -35,37 +35,32 @@ class Settings:
     jumps: tuple[str, ...] = ()
 
 
-def config_file() -> Path:
-    """The user's SSH configuration."""
-    return Path("~/.ssh/config").expanduser()
-
-
-def load_config() -> paramiko.SSHConfig:
-    """~/.ssh/config, empty where there is none; raises Unreachable when it cannot be understood."""
+def lookup(host: str) -> paramiko.SSHConfigDict:
+    """What ~/.ssh/config says about a host; raises SSHException, OSError, ValueError."""
     import paramiko
 
-    path = config_file()
     config = paramiko.SSHConfig()
-    if path.is_file():
-        try:
-            with path.open(encoding="utf-8", errors="replace") as stream:
-                config.parse(stream)
-        except (paramiko.ConfigParseError, ValueError) as error:
-            raise Unreachable(f"the SSH configuration cannot be understood: {error}", where=str(path)) from error
-    return config
+    if _ssh_config.file().is_file():
+        config.parse(_ssh_config.lines(_ssh_config.file()))
+    return config.lookup(host)
 
 
 def resolve(device: Device) -> Settings:
-    """Settings for a device; raises Unreachable without an address."""
+    """Settings for a device; raises Unreachable without an address or when the configuration makes no sense."""
     import paramiko
 
     if not device.host:
         raise Unreachable(f"device {device.name} has no host", hint="edgeq devices add NAME ssh://user@host:port")
     try:
-        words = load_config().lookup(device.host)
-    except (paramiko.SSHException, OSError, ImportError) as error:
-        raise Unreachable(f"the SSH configuration cannot be used: {error}", where=str(config_file())) from error
-    host, port = str(words.get("hostname", device.host)), device.port or int(words.get("port", 22))
+        return settings(device, device.host, lookup(device.host))
+    except (paramiko.SSHException, OSError, ValueError, KeyError, RuntimeError) as error:  # RuntimeError: `~nobody`
+        where = str(_ssh_config.file())
+        raise Unreachable(f"the SSH configuration cannot be used: {error}", where=where) from error
+
+
+def settings(device: Device, name: str, words: paramiko.SSHConfigDict) -> Settings:
+    """The device's own words and the configuration's together; raises ValueError, RuntimeError."""
+    host, port = str(words.get("hostname", name)), device.port or port_number(str(words.get("port", "22")))
     user = device.user or str(words.get("user", "")) or getpass.getuser()
     alias = words.get("hostkeyalias")
     return Settings(
@@ -81,6 +76,13 @@ def resolve(device: Device) -> Settings:
         proxy_command=proxy_command(words),
         jumps=jumps(words),
     )
+
+
+def port_number(text: str) -> int:
+    """A TCP port; raises ValueError."""
+    if not (text.isascii() and text.isdigit() and 0 < int(text[:6]) < 65536):
+        raise ValueError(f"{text[:40]!r} is no port")
+    return int(text)
 
 
 def identities(device: Device, configured: list[str]) -> tuple[Path, ...]:
@@ -119,13 +121,16 @@ def hop_device(hop: str, through: Device) -> Device:
     user, _, address = hop.removeprefix("ssh://").rpartition("@")
     host, colon, port = address.rpartition(":")
     if not colon or address.endswith("]"):
-        host, port = address, ""
-    if port and not port.isdigit():
-        raise Unreachable(f"device {through.name}: ProxyJump {hop!r} has no usable port", where=str(config_file()))
+        host, colon = address, ""
+    try:
+        number = port_number(port) if colon else None
+    except ValueError as error:
+        where = str(_ssh_config.file())
+        raise Unreachable(f"device {through.name}: ProxyJump {hop!r} has no usable port", where=where) from error
     return Device(
         name=f"{through.name}'s jump host {host}",
         transport="ssh",
         host=host.strip("[]"),
-        port=int(port) if port else None,
+        port=number,
         user=user or None,
     )

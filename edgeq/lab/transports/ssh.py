@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 KEEPALIVE_SECONDS = 5
 MOST_HOPS = 8
+SLACK_SECONDS = 5
 RSA_SIGNATURES = ("rsa-sha2-512", "rsa-sha2-256", "ssh-rsa")
 
 
@@ -79,8 +80,9 @@ def greet(
             transport = paramiko.Transport(stream)
             connection.closers.append(transport.close)
             prefer(transport, settings)
-            transport.banner_timeout = transport.auth_timeout = seconds
-            transport.start_client(timeout=seconds)
+            # paramiko's own limits come later than ours: start_client just returns when its time is up
+            transport.banner_timeout = transport.auth_timeout = seconds + SLACK_SECONDS
+            transport.start_client(timeout=seconds + SLACK_SECONDS)
     except (OSError, EOFError) as error:
         raise Unreachable(f"{place} does not speak SSH with us: {error}") from error
     return transport
@@ -127,9 +129,9 @@ def keys(settings: Settings, problems: list[str]) -> Iterator[paramiko.PKey]:
     for path in settings.identities:
         try:
             yield paramiko.PKey.from_path(path)
-        except paramiko.PasswordRequiredException:
+        except (paramiko.PasswordRequiredException, TypeError):  # TypeError is what cryptography raises without one
             problems.append(f"{path} has a passphrase (ssh-add {path})")
-        except (OSError, ValueError, TypeError, paramiko.SSHException, UnknownKeyType) as error:
+        except (OSError, ValueError, paramiko.SSHException, UnknownKeyType) as error:
             problems.append(f"{path} cannot be used: {error}")
     if settings.use_agent:
         with contextlib.closing(paramiko.Agent()) as agent:
