@@ -1,6 +1,6 @@
 """Does the runner's p50 agree with a hand-written loop over the same model and inputs?
 
-Run `python benchmarks/latency_honesty.py MODEL.tflite [REPEATS]`; alternates both and compares the medians.
+Run `python tests/bench/latency.py MODEL.tflite [REPEATS]`; alternates both and compares the medians.
 """
 
 from __future__ import annotations
@@ -38,6 +38,13 @@ print(statistics.median(times[len(times) // 3 :]) / 1e6)
 
 def main(model: Path, repeats: int) -> None:
     """Print both medians and their ratio."""
+    runner, hand = (statistics.median(side) for side in zip(*pairs(model, repeats), strict=True))
+    ratio = f"ratio {runner / hand:.3f} ({repeats} repeats)"
+    sys.stdout.write(f"runner p50 {runner:.4f} ms, by hand {hand:.4f} ms, {ratio}\n")
+
+
+def pairs(model: Path, repeats: int) -> list[tuple[float, float]]:
+    """Medians of the runner and of the loop by hand in ms, taken in turn."""
     from edgeq.runtimes import litert
 
     shape = [max(1, size) for size in litert.open(model).inputs[0].shape]
@@ -46,10 +53,7 @@ def main(model: Path, repeats: int) -> None:
     with tempfile.TemporaryDirectory() as scratch, local.connect(Device(name="here", transport="local")) as device:
         folder = Path(scratch) / "bundle"
         manifest = make_bundle(model, folder, [inputs])
-        pairs = [_pair(device, folder, manifest) for _ in range(repeats)]
-    runner, hand = (statistics.median(side) for side in zip(*pairs, strict=True))
-    ratio = f"ratio {runner / hand:.3f} ({repeats} repeats)"
-    sys.stdout.write(f"runner p50 {runner:.4f} ms, by hand {hand:.4f} ms, {ratio}\n")
+        return [_pair(device, folder, manifest) for _ in range(repeats)]
 
 
 def _pair(device: object, folder: Path, manifest: object) -> tuple[float, float]:

@@ -1,0 +1,100 @@
+"""Time and memory of a program, seen from outside."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+EDGEQ = (sys.executable, "-m", "edgeq")
+
+
+class Ran(NamedTuple):
+    """One run: seconds of wall time, peak memory of the whole process tree, standard output."""
+
+    seconds: float
+    peak_rss_bytes: int
+    out: str
+
+
+class Row(NamedTuple):
+    """One line of the table: what edgeq takes, what the other side takes, and the bar."""
+
+    what: str
+    edgeq: float
+    other: float | None
+    unit: str
+    bar: str
+    holds: bool
+    other_name: str = ""
+
+    @property
+    def ratio(self) -> float | None:
+        """edgeq over the other side."""
+        return self.edgeq / self.other if self.other else None
+
+
+def run(argv: Sequence[object], env: Mapping[str, str] | None = None) -> Ran:
+    """Run a program to its end; raises CalledProcessError with what it said when it fails."""
+    words = {**os.environ, **(env or {})}
+    started = time.perf_counter()
+    with subprocess.Popen(
+        list(map(str, argv)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=words
+    ) as process:
+        peak, done = [0], threading.Event()
+        watcher = threading.Thread(target=_watch, args=(process.pid, peak, done))
+        watcher.start()
+        out, err = process.communicate()
+        seconds = time.perf_counter() - started
+        done.set()
+        watcher.join()
+    if process.returncode:
+        sys.stderr.write(err[-2000:])
+        raise subprocess.CalledProcessError(process.returncode, process.args, out, err)
+    return Ran(seconds, peak[0], out)
+
+
+def _watch(pid: int, peak: list[int], done: threading.Event) -> None:
+    """The largest sum of resident memory over the tree, 20 times a second; shared pages count twice."""
+    while not done.wait(0.05):
+        peak[0] = max(peak[0], sum(_rss_bytes(one) for one in _tree(pid)))
+
+
+def _tree(pid: int) -> list[int]:
+    found = [pid]
+    for one in found:
+        try:
+            children = Path(f"/proc/{one}/task/{one}/children").read_text()
+        except OSError:
+            continue  # it ended meanwhile
+        found += map(int, children.split())
+    return found
+
+
+def _rss_bytes(pid: int) -> int:
+    try:
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return 0
+
+
+def in_turn(one: Callable[[], Ran], other: Callable[[], Ran], repeats: int) -> tuple[list[Ran], list[Ran]]:
+    """Both sides alternately, so that what else the host does strikes both."""
+    pairs = [(one(), other()) for _ in range(repeats)]
+    return [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+
+
+def median_seconds(runs: Sequence[Ran]) -> float:
+    """Median wall time."""
+    return statistics.median(one.seconds for one in runs)
+
+
+def peak_bytes(runs: Sequence[Ran]) -> int:
+    """The worst peak."""
+    return max(one.peak_rss_bytes for one in runs)
