@@ -16,9 +16,7 @@ from edgeq.cli import common
 @common.output
 @common.as_json
 @common.talk
-def command(
-    bundle: Path, device: str, data: str, output: Path | None, as_json: bool, quiet: bool, **_: bool
-) -> None:
+def command(bundle: Path, device: str, data: str, output: Path | None, as_json: bool, quiet: bool, **_: bool) -> None:
     """Run the scoring samples on the device and compare with host float and host INT8."""
     from edgeq import workflow
     from edgeq.report import json, terminal
