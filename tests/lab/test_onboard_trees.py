@@ -166,7 +166,7 @@ def test_any_content_gives_json_without_a_word(tmp_path_factory: pytest.TempPath
         *(f"sys/class/powercap/intel-rapl:0/{name}" for name in ("energy_uj", "max_energy_range_uj")),
         *(f"sys/class/power_supply/BAT0/{name}" for name in ("status", "power_now", "scope")),
     ]
-    tree: dict[str, object] = {name: content for name in names}
+    tree: dict[str, object] = dict.fromkeys(names, content)
     tree |= {"sys/class/hwmon/hwmon0/name": "ina219", "sys/class/powercap/intel-rapl:0/name": "package-0"}
     roots = lay(tmp_path_factory.getbasetemp() / "any", {**tree, "sys/class/power_supply/BAT0/type": "Battery"})
     told = [conditions.read(roots), machine.describe(roots), memory.read(roots), meters.survey(roots)]
