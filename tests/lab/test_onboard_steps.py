@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +26,10 @@ RUNNING = [Path(sys.executable), *(path for path in PYTHONS if path.parts[-3].st
 
 
 @pytest.fixture(autouse=True)
-def quiet(capsys: pytest.CaptureFixture[str]) -> Iterator[Callable[[], list[dict[str, Any]]]]:
+def quiet(capsys: pytest.CaptureFixture[str]) -> Callable[[], list[dict[str, Any]]]:
     """The events that a test made."""
     events._state.update(stream=None, shown_ns=0, step=None)
-    yield lambda: [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    return lambda: [json.loads(line) for line in capsys.readouterr().out.splitlines()]
 
 
 class Computed:
@@ -280,7 +280,7 @@ def test_latency_counts_what_was_run() -> None:
     model.load_ns = 5
     words = {"runs": 20, "seconds": 0.01, "warmup_seconds": 0.005}
     told, window = bench.measure_latency(model, [X], words)
-    assert told["inferences"] == told["batch"] * 20 or told["inferences"] > told["batch"] * 20
+    assert told["inferences"] >= told["batch"] * 20
     assert len(told["samples_ns"]) * told["batch"] == told["inferences"]
     assert (told["stride"], told["load_ns"]) == (1, 5)
     assert window[0] < window[1] <= time.monotonic_ns()
