@@ -374,6 +374,21 @@ def test_the_runner_is_killed(number: signal.Signals, board: Board, small: Path,
     assert call(*argv, *QUICK)[0] == 0
 
 
+def test_the_devices_end_of_an_upload_is_killed(board: Board, large: Path, sshd: Server) -> None:
+    """It cannot tidy up; whoever sends that file next does."""
+    with calling("deploy", large, "-d", "board") as running:
+        running.until("upload")
+        give_up = time.monotonic() + 10
+        while not list((sshd.folder / "device").rglob(".padding.bin.*.part")):
+            assert time.monotonic() < give_up, running.told
+        for pid in started_through(sshd):
+            os.kill(pid, signal.SIGKILL)
+        check_refusal(*running.end(), 4, "Disconnected", "the connection to board was lost")
+    assert list((sshd.folder / "device").rglob(".padding.bin.*.part"))
+    assert call("deploy", large, "-d", "board")[0] == 0
+    check_nothing_is_left(sshd, large, sshd.folder / "device")
+
+
 # The link ------------------------------------------------------------------------------------------------------------
 
 MOMENTS = {"upload": ("deploy", (), ()), "runs": ("profile", LONG, QUICK)}
