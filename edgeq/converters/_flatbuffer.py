@@ -165,6 +165,16 @@ def numbered(subgraph: int, tensor: int) -> str:
     return f"{subgraph}.{tensor}"
 
 
+def open_added(model: Model) -> None:
+    """Give tensors that were added (`0.7_dequant`) the open axes of those that they copy; litert-quantizer forgets."""
+    for subgraph in model.subgraphs:
+        known = {tensor.name: tensor for tensor in subgraph.tensors}
+        for tensor in subgraph.tensors:
+            match = re.fullmatch(rb"(\d+\.\d+)_.+", tensor.name or b"")
+            if match is not None and match[1] in known and list(known[match[1]].shape) == list(tensor.shape):
+                tensor.shapeSignature = known[match[1]].shapeSignature
+
+
 def restore_names(model: Model, names: Names) -> None:
     """Undo `number_names`; tensors that were added since keep their suffix (`_dequant`, `_quantized`)."""
     for subgraph in model.subgraphs:

@@ -110,6 +110,7 @@ def _quantized(job: _Job) -> tuple[bytes, list[str]]:
     made = _quantize(job.graph.path, flatbuffer.dump(model), recipe(job.plan.scheme, model, places), found)
     stand_in.take(made, codes)
     bias.repair(model, made)
+    flatbuffer.open_added(made)
     flatbuffer.restore_names(made, names)
     notes = [_restored_note(restored)] if restored else []
     if job.plan.scheme.is_static:
