@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
@@ -58,6 +59,8 @@ for verb in (inspect, targets, plan, quantize, build, deploy, profile, validate,
 def main() -> None:
     """Entry point of the program: runs the command line and exits."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that a kill cleans up as Ctrl-C does
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")  # a tensor's name must not end a table in an ASCII locale
     try:
         sys.exit(cli.main(prog_name="edgeq", standalone_mode=False))
     except Refusal:

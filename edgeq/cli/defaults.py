@@ -23,6 +23,9 @@ def load(path: Path, group: click.Group) -> dict[str, Any]:
         if str(key).replace("-", "_") not in _flags(group):
             known = ", ".join(sorted(name.replace("_", "-") for name in _flags(group)))
             raise UsageError(f"no flag is called {key!r}", where=f"{path}:{lines[(key,)]}", hint=f"flags: {known}")
+    for key, value in data.items():
+        if isinstance(value, bool | list | dict):
+            raise UsageError(f"{key} takes one number or text", where=f"{path}:{lines[(key,)]}")
     return dict.fromkeys(group.commands, wanted)
 
 

@@ -11,6 +11,7 @@ from edgeq import backends, models, planning, store, targets
 from edgeq.types import Budgets, ModelGraph, Plan, Progress, silent
 
 Preference = Literal["latency", "memory", "accuracy"]
+NAME_LENGTH = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +29,8 @@ def default_output(model: Path, target: str) -> Path:
 
 
 def safe_name(name: str) -> str:
-    return re.sub(r"[^A-Za-z0-9._-]+", "_", name).strip(".") or "model"
+    """A plain file name, short enough that suffixes fit behind it."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "_", name).strip(".")[:NAME_LENGTH].strip(".") or "model"
 
 
 def read_model(model: Path, folder: Path, progress: Progress = silent) -> ModelGraph:

@@ -16,6 +16,14 @@ from edgeq.types import Bundle, Dataset, ModelGraph, Plan, Progress, QuantizedMo
 from edgeq.workflow.plan import Wish, candidates, choose, default_output, read_model, safe_name
 
 GOLDEN_BYTES = 8 << 20
+LATER_STAGES = (
+    "quantized.json",
+    "bundle/manifest.json",
+    "bundle/quantized.json",
+    "measurement.json",
+    "validation.json",
+    "report.json",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +67,7 @@ def _prepare(model: Path, target: str, data: str, output: Path | None, wish: Wis
     chosen = choose(graph, target, wish)
     store.write(folder / "plan.json", chosen)
     if not chosen.ok:
+        _forget(folder)
         return Refused(plan=chosen)
     return Job(graph, chosen, datasets.bind(datasets.load(data), graph), folder, safe_name(model.stem))
 
@@ -70,8 +79,9 @@ def _convert(job: Job, target: str, wish: Wish, resume: bool, progress: Progress
     request = _request(job, wish)
     done = _resumed(job.folder, request) if resume else None
     if done is not None:
+        store.write(job.folder / "plan.json", done.plan)
         return done
-    (job.folder / "quantized.json").unlink(missing_ok=True)
+    _forget(job.folder)
     preflight.check(Path(job.graph.path), job.graph.format)
     plans = [dataclasses.replace(p, rejected=job.chosen.rejected) for p in candidates(job.graph, target, wish)]
     out = job.folder / f"{job.name}_{_suffix(job.chosen)}.{job.graph.format}"
@@ -81,6 +91,13 @@ def _convert(job: Job, target: str, wish: Wish, resume: bool, progress: Progress
     store.write(job.folder / "plan.json", found.plan)
     store.write(job.folder / "quantized.json", found)
     return found
+
+
+def _forget(folder: Path) -> None:
+    """Remove what an earlier request left, so that nobody takes it for this one's."""
+    for name in LATER_STAGES:
+        with store.writing(folder / name):
+            (folder / name).unlink(missing_ok=True)
 
 
 def _suffix(chosen: Plan) -> str:

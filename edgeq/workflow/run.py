@@ -52,7 +52,7 @@ def report(folder: Path, *, budgets: Budgets | None = None) -> Report:
         )
     from edgeq.lab import deploy as deploying
 
-    bundle = deploying.load_bundle(folder / "bundle") if (folder / "bundle").is_dir() else None
+    bundle = deploying.load_bundle(folder / "bundle") if (folder / "bundle" / "manifest.json").is_file() else None
     return compose(
         folder,
         bundle,
