@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import statistics
 import subprocess
 import sys
@@ -16,9 +17,10 @@ EDGEQ = (sys.executable, "-m", "edgeq")
 
 
 class Ran(NamedTuple):
-    """One run: seconds of wall time, peak memory of the whole process tree, standard output."""
+    """One run: seconds of wall time and of processors, peak memory of the whole process tree, standard output."""
 
     seconds: float
+    cpu_seconds: float
     peak_rss_bytes: int
     out: str
 
@@ -43,7 +45,7 @@ class Row(NamedTuple):
 def run(argv: Sequence[object], env: Mapping[str, str] | None = None) -> Ran:
     """Run a program to its end; raises CalledProcessError with what it said when it fails."""
     words = {**os.environ, **(env or {})}
-    started = time.perf_counter()
+    started, used = time.perf_counter(), _children_cpu_seconds()
     with subprocess.Popen(
         list(map(str, argv)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=words
     ) as process:
@@ -57,7 +59,12 @@ def run(argv: Sequence[object], env: Mapping[str, str] | None = None) -> Ran:
     if process.returncode:
         sys.stderr.write(err[-2000:])
         raise subprocess.CalledProcessError(process.returncode, process.args, out, err)
-    return Ran(seconds, peak[0], out)
+    return Ran(seconds, _children_cpu_seconds() - used, peak[0], out)
+
+
+def _children_cpu_seconds() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def _watch(pid: int, peak: list[int], done: threading.Event) -> None:
