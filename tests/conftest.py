@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+
+from edgeq.errors import ToolError
+from edgeq.testing import sshd as servers
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -78,6 +82,28 @@ def own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monke
     for name in [name for name in os.environ if name.startswith(("EDGEQ_", "XDG_")) and name != "EDGEQ_SHARED"]:
         monkeypatch.delenv(name)
     monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
+
+
+@pytest.fixture(scope="session")
+def sshd_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[servers.Server]:
+    """One server for all tests; skips where there is no sshd."""
+    try:
+        servers.program()
+    except ToolError as error:
+        pytest.skip(f"{error.message} ({error.hint})")
+    with servers.running(tmp_path_factory.mktemp("sshd")) as server:
+        yield server
+
+
+@pytest.fixture
+def sshd(sshd_server: servers.Server, monkeypatch: pytest.MonkeyPatch) -> servers.Server:
+    """The server, vouched for in edgeq's known_hosts file, with an empty folder for bundles."""
+    own = Path("~/.config/edgeq/known_hosts").expanduser()
+    own.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy(sshd_server.known_hosts, own)
+    monkeypatch.setenv("EDGEQ_KNOWN_HOSTS", str(own))
+    shutil.rmtree(sshd_server.folder / "device", ignore_errors=True)
+    return sshd_server
 
 
 FIRST_TOLD = (
