@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from edgeq.runtimes import Session
 
 
+MOST_THREADS = 8
 KERNEL_SAMPLES = 4
 HONEST_KERNELS_DB = 12.0
 """Kernels that only round otherwise stay above (mobilenet_v2: 19 dB); those that saturate fall below (kws: -2 dB)."""
@@ -118,8 +120,10 @@ def _kernel_notes(candidate: Candidate, graph: ModelGraph, dataset: Dataset) -> 
 
 
 def open_session(runtime: str, path: Path) -> Session:
-    """A host session of a runtime for a model file."""
-    return cast("Session", backends.find("runtimes", runtime).open(path))
+    """A host session of a runtime for a model file, on all cores: answers do not depend on how many there are."""
+    return cast(
+        "Session", backends.find("runtimes", runtime).open(path, threads=min(os.cpu_count() or 1, MOST_THREADS))
+    )
 
 
 def _better(one: Candidate, other: Candidate) -> Candidate:

@@ -113,8 +113,8 @@ measuring = _all(
     _flag("--seconds", type=click.FloatRange(0, 86_400), default=1.0, show_default=True,
           help="At least so long."),
     _flag("--warmup-seconds", type=click.FloatRange(0, 3_600), default=0.5, show_default=True,
-          help="Runs before those that count."),
-    _flag("--threads", type=click.IntRange(1, 1024), help="Threads of the runtime (default: its own choice)."),
+          help="Warm up so long before the runs that count."),
+    _flag("--threads", type=click.IntRange(1, 1024), help="Threads of the runtime (default: 1)."),
     _flag("--cpus", type=Cpus(), default=(), help="Pin to these CPUs, such as 2,3."),
     _flag("--timeout-seconds", type=POSITIVE, default=600.0, show_default=True, help="Give up after so long."),
 )  # fmt: skip

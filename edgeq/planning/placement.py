@@ -10,7 +10,7 @@ from edgeq.planning import rules
 from edgeq.planning import view as views
 from edgeq.planning.rules import Subject
 from edgeq.planning.view import View
-from edgeq.planning.written import before_weights, why_float
+from edgeq.planning.written import before_weights, is_folded, why_float
 from edgeq.types import FLOAT32, Check, Operator, OperatorRow, OperatorTable, Placement, Scheme, Signature, TensorSpec
 
 QUANTIZED = ("int8", "uint8", "int16", "int4", "float16")
@@ -32,7 +32,7 @@ FALLS_TO = {
 known to its float kernel either."""
 
 
-FRAMED = ("falls-back-to-float", "operator-unknown", "constraint-violated", "left-in-float")
+FRAMED = ("folded", "falls-back-to-float", "operator-unknown", "constraint-violated", "left-in-float")
 """Rules by which an operator of a static ONNX scheme runs in float because the runtime has no integer kernel, or the
 converter leaves it there by itself."""
 
@@ -133,15 +133,31 @@ def _place_one(
     if row is None or rule is not None:
         rule = rule or "constants-only"
         return Placed(operator, _as_stored(look, operator), "cpu", rule, _UNTOUCHED[rule])
-    if operator.index in kept and _runs_in_float(subject, row):
-        why = f"The scheme keeps it in float: {kept[operator.index]}."
-        return Placed(operator, _plain(look, operator), "float", "kept-in-float", why)
-    left = why_float(look, operator, default, before, carried) if default.weights in QUANTIZED else None
-    if left is not None and _runs_in_float(subject, row):
-        return Placed(operator, _plain(look, operator), "float", "left-in-float", f"It runs in float: {left}.")
+    if is_folded(look, operator):
+        made = carried.get(operator.inputs[0], default.activations)
+        place = "cpu" if made in QUANTIZED else "float"
+        return Placed(operator, Signature(activations=made), place, "folded", "It is folded into the layer before it.")
+    reason = _float_reason(subject, default, kept, carried, before)
+    if reason is not None and _runs_in_float(subject, row):
+        return Placed(operator, _plain(look, operator), "float", *reason)
     if row.passes_quantization:
         return _follower(subject, row, default, carried)
     return _by_signature(subject, row, default)
+
+
+def _float_reason(
+    subject: Subject,
+    default: Signature,
+    kept: Mapping[int, str],
+    carried: Mapping[int, str],
+    before: frozenset[int],
+) -> tuple[str, str] | None:
+    """The rule and sentence by which the scheme or the converter leaves an operator in float, or None."""
+    look, operator, _, _ = subject
+    if operator.index in kept:
+        return "kept-in-float", f"The scheme keeps it in float: {kept[operator.index]}."
+    left = why_float(look, operator, default, before, carried) if default.weights in QUANTIZED else None
+    return None if left is None else ("left-in-float", f"It runs in float: {left}.")
 
 
 def _untouched(subject: Subject) -> str | None:

@@ -118,6 +118,15 @@ def why_float(
     return _why_float_onnx(look, operator, before, carried) if look.graph.format == "onnx" else None
 
 
+def is_folded(look: View, operator: Operator) -> bool:
+    """Whether an operator vanishes in the convolution before it when the ONNX converter prepares the model."""
+    if look.graph.format != "onnx" or operator.type != "BatchNormalization" or not operator.inputs:
+        return False
+    source, layer = operator.inputs[0], look.producers.get(operator.inputs[0])
+    is_layer = layer is not None and layer.type == "Conv" and bool(views.weights(look, layer))
+    return is_layer and len(look.consumers.get(source, ())) == 1 and source not in look.graph.outputs
+
+
 def _why_float_onnx(look: View, operator: Operator, before: frozenset[int], carried: Mapping[int, str]) -> str | None:
     """Clips and biases are fused into the layer before them; what follows the last weights stays in float."""
     source = look.producers.get(operator.inputs[0]) if operator.inputs else None

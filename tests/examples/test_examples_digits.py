@@ -37,6 +37,10 @@ def test_the_main_job_runs_on_it(edgeq: Edgeq, digits: Path, tmp_path: Path, mod
     assert found["parity"]["exact"]
     assert found["parity"]["vectors"] >= 16
     assert found["plan"]["scheme"] == "static_wi8_ai8"
+    placed = {(one["type"], one["placement"]) for one in found["plan"]["operators"] if one["type"] != "Softmax"}
+    assert {place for kind, place in placed if kind not in ("Transpose", "SOFTMAX")} == {"cpu"}
+    if model.endswith("onnx"):  # BatchNormalization is folded, every layer runs in integers
+        assert any("6 operators with weights in integers and 0 in float" in note for note in found["notes"])
 
 
 @pytest.mark.parametrize("model", MODELS)
