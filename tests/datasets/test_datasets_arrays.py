@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import struct
 import tracemalloc
@@ -48,12 +49,11 @@ def test_rows_are_numpys_in_any_order(tmp_path: Path, data: st.DataObject) -> No
     array = np.asfortranarray(array) if data.draw(st.booleans()) else array
     save = np.savez if data.draw(st.booleans()) else np.savez_compressed
     save(tmp_path / "a.npz", x=array)
-    rows = Rows(tmp_path / "a.npz", "x")
     order = data.draw(st.lists(st.integers(0, shape[0] - 1), max_size=8))
-    assert (rows.count, rows.shape, rows.dtype) == (shape[0], shape[1:], array.dtype)
-    for index in order:
-        np.testing.assert_array_equal(rows.read(index), array[index])
-    rows.close()
+    with contextlib.closing(Rows(tmp_path / "a.npz", "x")) as rows:
+        assert (rows.count, rows.shape, rows.dtype) == (shape[0], shape[1:], array.dtype)
+        for index in order:
+            np.testing.assert_array_equal(rows.read(index), array[index])
 
 
 @pytest.mark.parametrize("version", [(1, 0), (2, 0), (3, 0)])

@@ -67,14 +67,14 @@ HOSTILE = [
 def test_hostile_yaml_is_one_error_in_time(tmp_path: Path, text: str | bytes, message: str) -> None:
     path = tmp_path / "x.yaml"
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
-    start = time.monotonic()
+    start = time.process_time()
     with pytest.raises(TargetError) as caught:
         documents.load_yaml(path, Cpu, error=TargetError)
     assert message in caught.value.message
     assert "\n" not in caught.value.message
     assert len(caught.value.message) < 400
     assert (caught.value.where or "").startswith(str(path))
-    assert time.monotonic() - start < SECONDS
+    assert time.process_time() - start < SECONDS
 
 
 HOSTILE_JSON = [
@@ -106,10 +106,10 @@ def test_hostile_json_is_one_error(tmp_path: Path, text: str, message: str) -> N
 def test_json_with_a_million_keys_is_refused_in_time(tmp_path: Path) -> None:
     path = tmp_path / "x.json"
     path.write_text("{" + ",".join(f'"k{i}": 0' for i in range(300_000)) + ', "k1": 0}')
-    start = time.monotonic()
+    start = time.process_time()
     with pytest.raises(EdgeqError, match="'k1' appears twice"):
         documents.load_json(path, Cpu)
-    assert time.monotonic() - start < SECONDS
+    assert time.process_time() - start < SECONDS
 
 
 @pytest.mark.parametrize("load", [documents.load_yaml, documents.load_json])
