@@ -12,7 +12,8 @@ from edgeq.cli import common
 @click.command("inspect", short_help="Operators, shapes, parameters, MACs, memory of a model.")
 @common.model_argument
 @common.as_json
-def command(model: Path, as_json: bool) -> None:
+@common.talk
+def command(model: Path, as_json: bool, quiet: bool, verbose: bool) -> None:
     """Show operators, data types, shapes, parameters, MACs, weight bytes, peak activation bytes, inputs and outputs."""
     import tempfile
 
@@ -23,5 +24,5 @@ def command(model: Path, as_json: bool) -> None:
         graph = workflow.read_model(model, Path(folder))
     if as_json:
         common.print_json(json.inspect(graph))
-    else:
-        common.show(terminal.inspect(graph))
+    elif not quiet:
+        common.show(terminal.inspect(graph, every_operator=verbose))

@@ -17,7 +17,10 @@ from edgeq.cli import common
 @common.wishes
 @click.option("--explain", is_flag=True, help="Show every operator with its rule.")
 @common.as_json
-def command(model: Path, target: str, output: Path | None, explain: bool, as_json: bool, **options: Any) -> None:
+@common.talk
+def command(
+    model: Path, target: str, output: Path | None, explain: bool, as_json: bool, quiet: bool, **options: Any
+) -> None:
     """Plan a quantization scheme that the target can execute. Exit code 3 when there is none."""
     from edgeq import workflow
     from edgeq.report import json, terminal
@@ -25,7 +28,7 @@ def command(model: Path, target: str, output: Path | None, explain: bool, as_jso
     found = workflow.plan(model, target, output=output, wish=common.wish_of(options))
     if as_json:
         common.print_json(json.plan(found))
-    else:
-        common.show(terminal.plan(found, every_operator=explain))
+    elif not quiet:
+        common.show(terminal.plan(found, every_operator=explain or options["verbose"]))
     if not found.ok:
         raise common.Refusal

@@ -12,7 +12,8 @@ from edgeq.cli import common
 @click.command("report", short_help="Planned against measured, float against INT8, verdict.")
 @click.argument("folders", metavar="DIR...", type=common.PATH, nargs=-1, required=True)
 @common.as_json
-def command(folders: tuple[Path, ...], as_json: bool) -> None:
+@common.talk
+def command(folders: tuple[Path, ...], as_json: bool, quiet: bool, verbose: bool) -> None:
     """Put the stage files of one or more folders side by side. Exit code 3 when something does not hold."""
     from edgeq import workflow
     from edgeq.report import json, terminal
@@ -21,8 +22,10 @@ def command(folders: tuple[Path, ...], as_json: bool) -> None:
     if as_json:
         documents = [json.report(one) for one in found]
         common.print_json(documents[0] if len(documents) == 1 else json.document(reports=documents))
-    else:
+    elif not quiet:
         for one in found:
+            if verbose and one.quantized:
+                common.show(terminal.plan(one.quantized.plan))
             common.show(terminal.report(one))
     if not all(one.verdict.ok for one in found):
         raise common.Refusal

@@ -47,8 +47,8 @@ def _mark(ok: bool) -> Text:
     return Text("ok", "green") if ok else Text("no", "bold red")
 
 
-def inspect(graph: ModelGraph) -> RenderableType:
-    """Totals, inputs and outputs, operators."""
+def inspect(graph: ModelGraph, *, every_operator: bool = False) -> RenderableType:
+    """Totals, inputs and outputs, operators: counted by type, or each one."""
     totals = [
         ("format", f"{graph.format} ({graph.state})"),
         ("file", format_size(graph.size_bytes)),
@@ -65,11 +65,18 @@ def inspect(graph: ModelGraph) -> RenderableType:
         macs[operator.type] += operator.macs
     counts = Counter(operator.type for operator in graph.operators)
     rows = [(kind, count, f"{macs[kind]:,}") for kind, count in counts.most_common()]
+    operators = table("\noperators", ("operator", "count", "MACs"), rows)
+    if every_operator:
+        each = [(o.index, o.type, o.version, _shapes(graph, o.inputs), _shapes(graph, o.outputs), f"{o.macs:,}")
+                for o in graph.operators]  # fmt: skip
+        operators = table("\noperators", ("#", "operator", "version", "inputs", "outputs", "MACs"), each)
     return Group(
-        table(graph.path, ("", ""), totals),
-        table("\nports", ("", "name", "shape", "dtype"), ports),
-        table("\noperators", ("operator", "count", "MACs"), rows),
+        table(graph.path, ("", ""), totals), table("\nports", ("", "name", "shape", "dtype"), ports), operators
     )
+
+
+def _shapes(graph: ModelGraph, indices: Iterable[int]) -> str:
+    return " ".join(_shape(graph.tensors[index].shape) for index in indices if index >= 0)
 
 
 def _shape(shape: Sequence[int]) -> str:
