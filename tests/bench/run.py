@@ -130,6 +130,7 @@ def _dataset(scratch: Path, samples: str) -> Path:
 
 def _deploy(scratch: Path) -> Iterator[Row]:
     example = ROOT / "examples" / "digits"
+    (scratch / "home").mkdir(exist_ok=True)  # or the bundle would go to the working folder
     home = {"HOME": str(scratch / "home")}
     out = scratch / "digits"
     data = ("-t", TARGET, "--data", example / "dataset.yaml", "-o", out, "-q")
