@@ -278,13 +278,17 @@ def put_one(link: Link, path: str, mode: int) -> None:
         os.makedirs(folder, exist_ok=True)
         sweep(path)
         stream, temporary = temporary_file(link, path)
-        expected = store(link, stream)
-        if digest(temporary)["sha256"] != expected:
-            raise OSError(errno.EIO, "what is on the disk is not what was sent", path)
-        os.chmod(temporary, mode)
-        with link.changing:
-            os.replace(temporary, path)
-            link.cleanup = nothing
+        held = os.dup(stream.fileno())  # keeps the lock until the file has its name, or another upload sweeps it away
+        try:
+            expected = store(link, stream)
+            if digest(temporary)["sha256"] != expected:
+                raise OSError(errno.EIO, "what is on the disk is not what was sent", path)
+            os.chmod(temporary, mode)
+            with link.changing:
+                os.replace(temporary, path)
+                link.cleanup = nothing
+        finally:
+            os.close(held)
     except OSError as error:
         raise OSError(error.errno, error.strerror, path) from None
     sync_folder(folder)
