@@ -4,6 +4,7 @@ Data types are the names that NumPy uses (`int8`, `float32`, ...); sizes are byt
 """
 
 from edgeq.types.common import Attribute, Progress, Shape, silent
+from edgeq.types.conformance import Case, Outcome, TableProof
 from edgeq.types.datasets import Dataset, InputSpec, LabelSpec
 from edgeq.types.measured import (
     Conditions,
@@ -34,6 +35,7 @@ from edgeq.types.plans import (
 )
 from edgeq.types.quantized import Accuracy, Artifact, Bundle, Fidelity, FileEntry, Manifest, Port, QuantizedModel
 from edgeq.types.targets import (
+    Accelerator,
     Constraint,
     Cpu,
     Memory,
@@ -49,11 +51,13 @@ from edgeq.types.targets import (
 
 __all__ = [
     "FLOAT32",
+    "Accelerator",
     "Accuracy",
     "Artifact",
     "Attribute",
     "Budgets",
     "Bundle",
+    "Case",
     "Check",
     "Conditions",
     "ConditionsPair",
@@ -75,6 +79,7 @@ __all__ = [
     "Operator",
     "OperatorRow",
     "OperatorTable",
+    "Outcome",
     "OutputSpec",
     "Parity",
     "Placement",
@@ -95,6 +100,7 @@ __all__ = [
     "Shape",
     "Signature",
     "Source",
+    "TableProof",
     "Target",
     "TensorSpec",
     "Validation",

@@ -37,13 +37,34 @@ class Memory:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Accelerator:
+    """What runs a part of the model beside the CPU, in its compiler's own words; None does not apply to it.
+
+    `config`, `system_config` and `memory_mode` are Vela's; `soc_id` and `arch` are Qualcomm's (SoC number, Hexagon
+    version); `platform` is Rockchip's name of the SoC.
+    """
+
+    name: str
+    config: str | None = None
+    system_config: str | None = None
+    memory_mode: str | None = None
+    soc_id: int | None = None
+    arch: str | None = None
+    platform: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RuntimeSpec:
-    """A runtime that a target has; `operators` names its operator table."""
+    """A runtime or compiler that a target has; `operators` names its operator table.
+
+    `fallback` names the table of the CPU kernels that take what an accelerator's table does not.
+    """
 
     name: str
     format: Literal["tflite", "onnx", "c"]
     operators: str
     versions: str = ""
+    fallback: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +91,7 @@ class Target:
     schema: int = 1
     power: tuple[str, ...] = ()
     roofline: Roofline | None = None
+    accelerator: Accelerator | None = None
     toolchain: dict[str, str] | None = None
     emulator: dict[str, object] | None = None
 
@@ -123,7 +145,11 @@ class OperatorRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OperatorTable:
-    """What one runtime, delegate or compiler can execute; `fallback` is where the rest goes."""
+    """What one runtime, delegate or compiler can execute; `fallback` is where the rest goes.
+
+    `placement` is where its operators run. `prover` is the module of `edgeq.conformance` that runs its signatures
+    through the real thing; a table without one says in `unproved` why nothing here can.
+    """
 
     name: str
     runtime: str
@@ -131,4 +157,7 @@ class OperatorTable:
     source: str
     operators: dict[str, OperatorRow]
     fallback: Literal["none", "cpu", "float"] = "none"
+    placement: Literal["cpu", "gpu", "npu"] = "cpu"
+    prover: str | None = None
+    unproved: str | None = None
     schema: int = 1

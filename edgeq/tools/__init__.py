@@ -1,0 +1,1 @@
+"""External compilers, each in a virtual environment of its own, driven as a subprocess."""
