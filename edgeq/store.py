@@ -47,6 +47,13 @@ def make_folder(path: Path) -> Path:
     return path
 
 
+def state_folder() -> Path:
+    """Where edgeq keeps what it learned on this host: EDGEQ_STATE, else `edgeq` in the user's state folder."""
+    if own := os.environ.get("EDGEQ_STATE"):
+        return Path(own)
+    return Path(os.environ.get("XDG_STATE_HOME") or "~/.local/state").expanduser() / "edgeq"
+
+
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary name beside `path` that becomes `path` when the block ends well, and is removed otherwise."""

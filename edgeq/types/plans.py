@@ -70,9 +70,27 @@ class PlannedMemory:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Predicted:
-    """Predicted figures; None with a reason in the plan's `unavailable`."""
+    """Predicted figures; None with a reason in the plan's `unavailable`.
+
+    `work` is what one inference does: MACs by arithmetic and class of operator (`int8 conv`), `bytes` moved,
+    `operators` run. `source` says what the latency was predicted from.
+    """
 
     latency_ms: float | None = None
+    source: str | None = None
+    work: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observation:
+    """One latency measured on a device of a target; `work` as in Predicted, `latency_ms` the p50 of one inference."""
+
+    runtime: str
+    artifact_sha256: str
+    device: str
+    date: str
+    latency_ms: float
+    work: dict[str, float]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
