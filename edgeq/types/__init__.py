@@ -23,6 +23,7 @@ from edgeq.types.measured import (
 from edgeq.types.models import ModelGraph, Operator, Quantization, TensorSpec
 from edgeq.types.plans import (
     FLOAT32,
+    Alternative,
     Budgets,
     Check,
     Observation,
@@ -32,6 +33,7 @@ from edgeq.types.plans import (
     Predicted,
     RangeMethod,
     Rejected,
+    Risk,
     Scheme,
 )
 from edgeq.types.quantized import Accuracy, Artifact, Bundle, Fidelity, FileEntry, Manifest, Port, QuantizedModel
@@ -54,6 +56,7 @@ __all__ = [
     "FLOAT32",
     "Accelerator",
     "Accuracy",
+    "Alternative",
     "Artifact",
     "Attribute",
     "Budgets",
@@ -95,6 +98,7 @@ __all__ = [
     "RangeMethod",
     "Rejected",
     "Report",
+    "Risk",
     "Roofline",
     "RunSettings",
     "RuntimeSpec",

@@ -15,8 +15,9 @@ RangeMethod = Literal["min-max", "percentile", "mean-squared-error"]
 class Scheme:
     """What gets which signature: a default, and overrides by operator index.
 
-    Names follow the field: `static_wi8_ai8`, `static_wi8_ai8_per_tensor`, `dynamic_wi8_af32`,
-    `weight_only_wf16`, `float32`, `as_is` (a model that came quantized). `ranges` is how static
+    Names follow the field: `static_wi8_ai8`, `static_wi8_ai8_per_tensor`, `static_wi8_ai16` (16-bit activations),
+    `dynamic_wi8_af32`, `weight_only_wi8`, `weight_only_wi4` and `weight_only_wf16` (weights are expanded to float for
+    float kernels), `float32`, `as_is` (a model that came quantized). `ranges` is how static
     activations' ranges are chosen. `reduce_range` keeps weights to 7 bits, so that x86 kernels without
     VNNI cannot saturate.
     """
@@ -31,6 +32,11 @@ class Scheme:
     def is_static(self) -> bool:
         """Whether activations are quantized ahead of time, so that calibration is needed."""
         return self.default.activations in ("int8", "uint8", "int16")
+
+    @property
+    def expands_weights(self) -> bool:
+        """Whether integer weights are stored behind a DEQUANTIZE, so that float kernels read them."""
+        return self.name.startswith("weight_only_wi")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,8 +54,21 @@ class Check:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Alternative:
+    """What an operator could not have: a signature (`int8/int8/int32 per-channel`) or a place (`npu`), and why."""
+
+    what: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Placement:
-    """Where one operator runs, with the rule that decided; `placement` is cpu, float or refused."""
+    """Where one operator runs, with the rule that decided.
+
+    `placement` is npu, gpu, cpu, float (on the CPU, in float) or refused. `alternatives` were refused for this
+    operator; `edit` is the smallest change of the model or the command that makes the best of them legal. Both are
+    there in the plan that was chosen, not in candidates.
+    """
 
     index: int
     type: str
@@ -57,6 +76,21 @@ class Placement:
     placement: str
     rule: str
     why: str
+    alternatives: tuple[Alternative, ...] = ()
+    edit: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Risk:
+    """What may cost accuracy: the rule, the operators (by index) that it strikes, a sentence.
+
+    `score` is 0 (none) to 1; it orders plans and predicts no figure.
+    """
+
+    rule: str
+    operators: tuple[int, ...]
+    why: str
+    score: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,10 +129,15 @@ class Observation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rejected:
-    """An alternative that was not taken, and why."""
+    """An alternative that was not taken, and why.
+
+    `rule` is the check that failed, `comes-later` (it is worth less by the preference), `tried` (it was converted and
+    lost too much), `runtime-format` or `not-offered`.
+    """
 
     scheme: str
     why: str
+    rule: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,7 +153,11 @@ class Budgets:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """Which runtime and scheme a target gets, where every operator runs, and what was refused."""
+    """Which runtime and scheme a target gets, where every operator runs, and what was refused.
+
+    `prefer`, `budgets` and `forced_scheme` are what was asked. `tables_sha256` covers the target and its operator
+    tables as they were. `model_path` and `target_ref` are set in a plan.json, so that it can be checked alone.
+    """
 
     target: str
     runtime: str
@@ -128,4 +171,11 @@ class Plan:
     checks: tuple[Check, ...]
     rejected: tuple[Rejected, ...] = ()
     unavailable: dict[str, str] = field(default_factory=dict)
+    risks: tuple[Risk, ...] = ()
+    prefer: Literal["latency", "memory", "accuracy"] = "latency"
+    budgets: Budgets = field(default_factory=Budgets)
+    forced_scheme: str | None = None
+    tables_sha256: str = ""
+    model_path: str = ""
+    target_ref: str = ""
     schema_version: int = 1
