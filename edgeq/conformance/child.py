@@ -1,4 +1,4 @@
-"""Call a function on one item after another in a child process, so that a native library that dies ends one item only."""
+"""Call a function on items in a child process, so that a native library that dies ends one item only."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class _Child:
     def __init__(self, function: str, limits: Limits) -> None:
         self._limits = limits
         self._fresh = True
-        self._chatter = tempfile.TemporaryFile()
+        self._chatter = tempfile.TemporaryFile()  # noqa: SIM115 - closed in stop()
         self._process = subprocess.Popen(
             _child.module_argv(__name__, function, str(limits.memory_bytes)),
             stdin=subprocess.PIPE,

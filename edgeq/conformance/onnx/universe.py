@@ -1,0 +1,183 @@
+"""Which signatures of which operators are worth trying against an operator table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Literal
+
+from edgeq.conformance.onnx.operands import Recipe
+from edgeq.conformance.onnx.recipes import RECIPES
+from edgeq.types import Case, Constraint, OperatorRow, OperatorTable, Signature
+
+Granularity = Literal["per-tensor", "per-channel"]
+Symmetric = Literal["weights", "both", "none"]
+Registered = Mapping[str, frozenset[str]]
+"""Operators that a runtime has kernels for, each with the data types that ONNX allows for its first operand."""
+PLAIN = ("float32", "float16", "int8", "uint8", "int16", "int32", "int64", "bool")
+_STATIC = (("int8", "int8"), ("uint8", "uint8"), ("uint8", "int8"), ("int8", "uint8"), ("int16", "int8"))
+_GRANULARITIES: tuple[Granularity, ...] = ("per-channel", "per-tensor")
+_SYMMETRIES: tuple[Symmetric, ...] = ("weights", "none", "both")
+_COVERED: dict[str | None, tuple[str | None, ...]] = {
+    None: (None, *_SYMMETRIES),
+    "none": (None, *_SYMMETRIES),
+    "weights": ("weights", "both"),
+    "both": ("both",),
+}
+"""Symmetries that a row's word allows: what takes any zero point takes zero, too."""
+
+
+def cases(table: OperatorTable, registered: Registered, newest_opset: int) -> list[Case]:
+    """Every signature that the table claims, and those that it denies and that the runtime could have."""
+    names = [*table.operators, *sorted(registered.keys() - table.operators.keys())]
+    return [case for name in names for case in _operator(name, table.operators.get(name), registered, newest_opset)]
+
+
+def _operator(name: str, row: OperatorRow | None, registered: Registered, newest: int) -> Iterator[Case]:
+    recipe = RECIPES.get(name)
+    if recipe is None:
+        yield Case(operator=name, signature=Signature(activations="float32"), claimed=row is not None)
+        return
+    for signature in _signatures(name, recipe, row, registered):
+        yield Case(operator=name, signature=signature, claimed=claims(row, signature, recipe))
+    yield from _variants(name, recipe, row, registered)
+    yield from _opsets(name, recipe, row, registered, newest)
+
+
+def _variants(name: str, recipe: Recipe, row: OperatorRow | None, registered: Registered) -> Iterator[Case]:
+    """Variants of what the table claims; outside a constraint the runtime must refuse it, except in float."""
+    for variant in recipe.variants:
+        varied = recipe.varied(variant)
+        for signature in _signatures(name, varied, row, registered):
+            if not claims(row, signature, varied) or row is None:
+                continue
+            within = all(holds(constraint, varied) for constraint in row.constraints)
+            if within or signature.activations != "float32":
+                yield Case(operator=name, signature=signature, claimed=within, variant=variant)
+
+
+def _opsets(name: str, recipe: Recipe, row: OperatorRow | None, registered: Registered, newest: int) -> Iterator[Case]:
+    """The newest opset that the runtime reads, and both sides of the table's limit."""
+    if row is None:
+        return
+    signature = _first_float(_signatures(name, recipe, row, registered))
+    limit = row.max_version or newest
+    for opset in sorted({newest, limit, min(limit + 1, newest)}):
+        if opset >= recipe.opset:
+            claimed = opset <= limit and claims(row, signature, recipe)
+            yield Case(operator=name, signature=signature, claimed=claimed, variant=f"opset {opset}")
+
+
+def _first_float(signatures: list[Signature]) -> Signature:
+    plain = (one for one in signatures if one.activations == "float32" and one.weights in (None, "float32"))
+    return next(plain, signatures[0])
+
+
+# --- signatures ------------------------------------------------------------------------------
+
+
+def _signatures(name: str, recipe: Recipe, row: OperatorRow | None, registered: Registered) -> list[Signature]:
+    """The universe of an operator's signatures, with those beyond it that the table claims."""
+    allowed = registered.get(name, frozenset(PLAIN))
+    found = list(_universe(recipe, row, allowed))
+    if row is not None:
+        found += [one for one in row.signatures or () if recipe.has("weights") == (one.weights is not None)]
+    return list(dict.fromkeys(_fitted(one, recipe) for one in found))
+
+
+def _universe(recipe: Recipe, row: OperatorRow | None, allowed: frozenset[str]) -> Iterator[Signature]:
+    if recipe.plain or not recipe.operands:
+        yield from (Signature(activations=dtype) for dtype in _plain_types(recipe, allowed))
+        return
+    if recipe.has("weights"):
+        yield from _weighted()
+        return
+    yield Signature(activations="float32")
+    if recipe.has("data") and "float32" in allowed and recipe.until is None:
+        yield from (Signature(activations=dtype) for dtype in ("int8", "uint8", "int16"))
+    if row is not None and row.signatures is None:
+        yield from (Signature(activations=dtype) for dtype in ("int32", "int64", "bool") if dtype in allowed)
+
+
+def _plain_types(recipe: Recipe, allowed: frozenset[str]) -> list[str]:
+    follows = any(one.kind in ("data", "typed") or one.dtype == "signature" for one in recipe.operands)
+    if follows or not recipe.operands or recipe.attributes.get("value"):
+        return [dtype for dtype in PLAIN if dtype in allowed]
+    return [recipe.operands[0].dtype]
+
+
+def _weighted() -> Iterator[Signature]:
+    for granularity in _GRANULARITIES:
+        for symmetric in _SYMMETRIES:
+            for activations, stored in _STATIC:
+                yield Signature(
+                    activations=activations,
+                    weights=stored,
+                    bias="int32",
+                    granularity=granularity,
+                    symmetric=symmetric,
+                )
+        for stored in ("int8", "uint8", "int4"):
+            for symmetric in _SYMMETRIES[:2]:
+                yield Signature(
+                    activations="float32",
+                    weights=stored,
+                    bias="float32",
+                    granularity=granularity,
+                    symmetric=symmetric,
+                )
+    yield Signature(activations="float32", weights="float16")
+    yield Signature(activations="float32", weights="float32")
+
+
+def _fitted(signature: Signature, recipe: Recipe) -> Signature:
+    """The signature with as many parts as the operator has."""
+    return signature if recipe.has("bias") else replace(signature, bias=None)
+
+
+# --- what the table says ---------------------------------------------------------------------
+
+
+def claims(row: OperatorRow | None, signature: Signature, recipe: Recipe) -> bool:
+    """Whether some signature of a row covers this one."""
+    if row is None or row.signatures is None:
+        return row is not None
+    return any(_covers(one, signature, recipe) for one in row.signatures)
+
+
+def _covers(claimed: Signature, signature: Signature, recipe: Recipe) -> bool:
+    if claimed.activations != signature.activations:
+        return False
+    if not recipe.has("weights"):  # rows that speak of weights hold for two activations of one type
+        return claimed.weights in (None, signature.activations)
+    return (
+        claimed.weights in (None, signature.weights)
+        and claimed.granularity in (None, signature.granularity)
+        and (None in (claimed.bias, signature.bias) or claimed.bias == signature.bias)
+        and signature.symmetric in _COVERED[claimed.symmetric]
+    )
+
+
+def holds(constraint: Constraint, recipe: Recipe) -> bool:
+    """Whether a recipe lies within a constraint; limits on what no recipe varies hold."""
+    value: int | str | None = None
+    if constraint.rule == "attribute":
+        value = recipe.attributes.get(constraint.of or "")
+    if constraint.rule == "rank":
+        kind = {"weights": "weights", "bias": "bias"}.get(constraint.of or "", "data")
+        value = next((len(one.shape) for one in recipe.operands if one.kind == kind), None)
+    if constraint.rule == "dilation_with_stride":
+        above = [max(recipe.attributes.get(key, [1])) > 1 for key in ("dilations", "strides")]
+        value, constraint = int(all(above)), replace(constraint, equals=constraint.equals or 0)
+    return value is None or _allows(constraint, value)
+
+
+def _allows(constraint: Constraint, value: int | str) -> bool:
+    if constraint.equals is not None and value != constraint.equals:
+        return False
+    if constraint.one_of and value not in constraint.one_of:
+        return False
+    if isinstance(value, str):
+        return True
+    low = constraint.minimum is None or value >= constraint.minimum
+    return low and (constraint.maximum is None or value <= constraint.maximum)
