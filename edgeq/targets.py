@@ -225,6 +225,8 @@ def _table_problems(table: OperatorTable, stem: str) -> Iterator[PathError]:
             yield PathError((key,), "should not be empty")
     if not table.operators:
         yield PathError(("operators",), "should have at least one operator")
+    for index, constraint in enumerate(table.constraints):
+        yield from _constraint_problems(constraint, ("constraints", index))
     for name, row in table.operators.items():
         place = ("operators", name)
         if row.signatures is not None and not row.signatures:

@@ -57,8 +57,8 @@ def version_too_new(subject: Subject) -> Check:
 
 def constraint_violated(subject: Subject) -> Check:
     """The operator breaks a limit of the runtime's kernel."""
-    row = subject.row.constraints if subject.row else ()
-    broken = (constraints.broken(subject.look, subject.operator, subject.table, limit) for limit in row)
+    limits = (*subject.table.constraints, *(subject.row.constraints if subject.row else ()))
+    broken = (constraints.broken(subject.look, subject.operator, subject.table, limit) for limit in limits)
     detail = next((words for words in broken if words is not None), None)
     return check(constraint_violated, subject.operator, ok=detail is None, detail=detail or "")
 
@@ -79,6 +79,20 @@ def signature_unsupported(subject: Subject, wanted: Signature) -> Check:
         needed=str(wanted),
         available=allowed,
         hint=_OTHER_TYPES if subject.look.graph.state in ("quantized", "weights") else _OTHER_SCHEME,
+    )
+
+
+def no_float_kernel(subject: Subject, wanted: Signature, reason: str) -> Check:
+    """The operator has to stay in float, and the runtime has no float kernel for it."""
+    operator, allowed = subject.operator, allows(subject.row)
+    return check(
+        no_float_kernel,
+        operator,
+        ok=False,
+        detail=f"{reason.rstrip('.')}, and {subject.table.name} allows {operator.type} only as {allowed}",
+        needed=str(wanted),
+        available=allowed,
+        hint=_OTHER_SCHEME,
     )
 
 

@@ -123,7 +123,10 @@ class Signature:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Constraint:
-    """A limit of a runtime on one operator; `of` names an operand (`input`, `weights`, `output`)."""
+    """A limit of a runtime on one operator, for one of the measures of `edgeq.planning.measures`.
+
+    `of` names an operand: `input` (the default), `output`, `weights`, `bias`, or `operand 2` by its position from 0.
+    """
 
     rule: str
     of: str | None = None
@@ -148,7 +151,8 @@ class OperatorTable:
     """What one runtime, delegate or compiler can execute; `fallback` is where the rest goes.
 
     `placement` is where its operators run. `prover` is the module of `edgeq.conformance` that runs its signatures
-    through the real thing; a table without one says in `unproved` why nothing here can.
+    through the real thing; a table without one says in `unproved` why nothing here can. `constraints` hold for every
+    operator, beside those of its row.
     """
 
     name: str
@@ -156,6 +160,7 @@ class OperatorTable:
     version: str
     source: str
     operators: dict[str, OperatorRow]
+    constraints: tuple[Constraint, ...] = ()
     fallback: Literal["none", "cpu", "float"] = "none"
     placement: Literal["cpu", "gpu", "npu"] = "cpu"
     prover: str | None = None
