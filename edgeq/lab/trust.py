@@ -52,7 +52,7 @@ def record(device: Device, key: HostKey) -> Path:  # noqa: ARG001
     """
     path = _known_hosts.own_file()
     name = key.line.split()[0]
-    with _alone(path):
+    with store.locked(path):
         kept = [line for line in _lines(path) if not _is_of(line, name)]
         store.write_bytes(path, "".join(f"{line}\n" for line in [*kept, key.line]).encode())
         with store.writing(path):
@@ -67,7 +67,7 @@ def forget(device: Device) -> None:
     path, name = _known_hosts.own_file(), _ssh_settings.resolve(device).key_name
     if not path.exists():
         return
-    with _alone(path):
+    with store.locked(path):
         kept = [line for line in _lines(path) if not _is_of(line, name)]
         store.write_bytes(path, "".join(f"{line}\n" for line in kept).encode())
         with store.writing(path):
@@ -82,16 +82,3 @@ def _lines(path: Path) -> list[str]:
 def _is_of(line: str, name: str) -> bool:
     entry = _known_hosts.parse("", 0, line)
     return entry is not None and not entry.revoked and _known_hosts.matches(entry.hosts, name)
-
-
-@contextlib.contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """Keep a second edgeq from losing our line; the kernel lets the lock go when we end, however we end."""
-    store.make_folder(path.parent)
-    with store.writing(path):
-        handle = os.open(path.with_name(f".{path.name}.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)

@@ -66,11 +66,15 @@ def left_out_error(observations: Sequence[Observation], roofline: Roofline | Non
 
 
 def _prior(observations: Sequence[Observation], roofline: Roofline | None) -> Rates:
-    """Starting costs: the roofline's rates where it has them, the rest in general proportions to the measurements."""
+    """Starting costs: the roofline's proportions, general ones for what it leaves out, scaled to the measurements."""
     known = _from_roofline(roofline)
-    shares = [(seconds(one.work, _SHAPE) / _seconds(one)) for one in observations]
-    scale = sum(shares) / sum(share * share for share in shares)
-    return {kind: known.get(kind, scale * cost) for kind, cost in _SHAPE.items()}
+    shares = [known[kind] / _SHAPE[kind] for kind in known]
+    unit = statistics.median(shares) if shares else 1.0
+    costs = {kind: known.get(kind, unit * cost) for kind, cost in _SHAPE.items()}
+    ratios = [seconds(one.work, costs) / _seconds(one) for one in observations]
+    squares = sum(ratio * ratio for ratio in ratios)
+    scale = sum(ratios) / squares if squares > 0 else 1.0
+    return {kind: scale * cost for kind, cost in costs.items()}
 
 
 def _from_roofline(roofline: Roofline | None) -> dict[str, float]:

@@ -147,6 +147,17 @@ def measurement(found: Measurement) -> Document:
     }
 
 
+def prediction(found: Report) -> Document | None:
+    """Predicted latency beside the measured p50 in ms; `error` is relative to the measured one. None without both."""
+    predicted = found.quantized.plan.predicted if found.quantized else None
+    measured = found.measurement.latency_ms if found.measurement else None
+    if predicted is None or predicted.latency_ms is None or measured is None or not measured.p50:
+        return None
+    error = predicted.latency_ms / measured.p50 - 1
+    latency = {"predicted": predicted.latency_ms, "measured": measured.p50, "error": error, "source": predicted.source}
+    return {"latency_ms": latency}
+
+
 def validation(found: Validation) -> Document:
     """What `edgeq validate` prints."""
     return document(
@@ -177,6 +188,7 @@ def report(found: Report) -> Document:
     if found.measurement:
         content |= measurement(found.measurement)
         unavailable |= found.measurement.unavailable
+    content["prediction"] = prediction(found)
     if found.validation:
         content["validation"] = validation(found.validation)
     content |= {"unavailable": unavailable, "verdict": verdict(found.verdict)}

@@ -258,13 +258,24 @@ def report(found: Report) -> RenderableType:
     if found.quantized:
         parts += [quantize(found.quantized), Text("")]
     if found.measurement:
-        parts += [measurement(found.measurement), Text("")]
+        parts += [measurement(found.measurement), *_prediction(found), Text("")]
     if found.validation:
         parts += [validation(found.validation), Text("")]
     parts.append(checks("verdict", found.verdict.checks))
     holds = found.verdict.ok
     parts.append(Text("everything holds" if holds else "not everything holds", "bold green" if holds else "bold red"))
     return Group(*parts)
+
+
+def _prediction(found: Report) -> list[RenderableType]:
+    """Predicted latency beside the measured one, where there are both."""
+    predicted = found.quantized.plan.predicted if found.quantized else None
+    measured = found.measurement.latency_ms if found.measurement else None
+    if predicted is None or predicted.latency_ms is None or measured is None or not measured.p50:
+        return []
+    error = predicted.latency_ms / measured.p50 - 1
+    words = f"predicted {format_ms(predicted.latency_ms)}, off by {error:+.0%} (from {_cell(predicted.source)})"
+    return [Text(words)]
 
 
 def flat(found: Mapping[str, object], prefix: str = "") -> list[tuple[str, object]]:

@@ -21,6 +21,7 @@ from edgeq.types import (
     Validation,
     silent,
 )
+from edgeq.workflow import observed
 
 if TYPE_CHECKING:
     from edgeq.lab.deploy import Deployment
@@ -73,8 +74,10 @@ def profile(
     found = deploying.load_bundle(bundle)
     folder = store.make_folder(output or bundle.resolve().parent)
     unit = devices.load(device)
+    quantized = packed(bundle)
     measured = measure(found, unit, settings or RunSettings(), folder, resume, progress)
-    result = compose(folder, found, packed(bundle), measured, None, budgets or Budgets())
+    observed.record(quantized, measured)
+    result = compose(folder, found, quantized, measured, None, budgets or Budgets())
     store.write(folder / "report.json", result)
     return result
 

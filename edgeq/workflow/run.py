@@ -8,6 +8,7 @@ from typing import cast
 from edgeq import devices, store
 from edgeq.errors import EdgeqError
 from edgeq.types import Budgets, Measurement, Progress, QuantizedModel, Report, RunSettings, Validation, silent
+from edgeq.workflow import observed
 from edgeq.workflow.device import compose, connected, measure
 from edgeq.workflow.plan import Wish, default_output
 from edgeq.workflow.quantize import Refused, build
@@ -35,6 +36,8 @@ def run(
     if isinstance(found, Refused):
         return found
     measured = measure(bundle, unit, settings or RunSettings(), folder, resume, progress) if bundle else None
+    if measured is not None:
+        observed.record(found, measured)
     result = compose(folder, bundle, found, measured, None, asked.budgets)
     store.write(folder / "report.json", result)
     return result
