@@ -6,7 +6,6 @@ answer is near to float. What runs in float between DequantizeLinear and Quantiz
 
 from __future__ import annotations
 
-import functools
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -19,16 +18,17 @@ from edgeq.conformance import child, onnx
 from edgeq.conformance.onnx.build import recipe_of
 from edgeq.errors import ModelError
 from edgeq.runtimes import onnxruntime as runtime
-from edgeq.types import Case, OperatorTable, Outcome, Progress, silent
+from edgeq.types import Case, OperatorTable, Outcome, Progress, Signature, silent
 
 Array = NDArray[Any]
 NEAR = 0.03
 """Largest difference that still counts as right, relative to the largest value; share of unlike integers."""
 _PASSING = frozenset({"QuantizeLinear", "DynamicQuantizeLinear"})
 """What may read real numbers in a graph that computes in integers."""
-_MEETING = frozenset({"ConvInteger", "MatMulInteger", "MatMulIntegerToFloat", "DynamicQuantizeMatMul"})
-_DYNAMIC = _MEETING | {"DynamicQuantizeLSTM"}
-_FEW_BITS = frozenset({"MatMulNBits"})
+_DYNAMIC = frozenset(
+    {"ConvInteger", "MatMulInteger", "MatMulIntegerToFloat", "DynamicQuantizeMatMul", "DynamicQuantizeLSTM"}
+)
+"""Integer products of activations that are quantized as they come."""
 _PROVIDER = "CPUExecutionProvider"
 _LIMITS = child.Limits(item_s=20, start_s=60)
 
@@ -47,7 +47,8 @@ def version() -> str:
 
 def cases(table: OperatorTable) -> list[Case]:
     """The table's claims, and the denials among all operators of the ai.onnx opset that have CPU kernels."""
-    return onnx.cases(table, _registered(), _newest_opset())
+    newest = newest_opset()
+    return onnx.cases(table, _registered(newest), newest)
 
 
 def prove(cases: Sequence[Case], table: OperatorTable, *, progress: Progress = silent) -> Iterator[Outcome]:  # noqa: ARG001
@@ -122,6 +123,7 @@ def _run(model: onnx.OneOperator, folder: Path, *, fuse: bool) -> tuple[list[Arr
     options = ort.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 4
+    options.add_session_config_entry("session.qdqisint8allowed", "1")  # or x86 rewrites int8 to uint8, unlike Arm
     levels = ort.GraphOptimizationLevel
     options.graph_optimization_level = levels.ORT_ENABLE_ALL if fuse else levels.ORT_DISABLE_ALL
     written = folder / "optimised.onnx"
@@ -166,16 +168,6 @@ def meets_integers(found: Sequence[Node]) -> str:
     return "" if types & _DYNAMIC else f"runs in float: {', '.join(sorted(types))}"
 
 
-def few_bits(found: Sequence[Node]) -> str:
-    """Why no kernel reads the weights as they are stored; empty where one does."""
-    types = {node.type for node in found}
-    return (
-        ""
-        if types & _FEW_BITS
-        else f"its weights are expanded to float32 when it is loaded: {', '.join(sorted(types))}"
-    )
-
-
 def anything(found: Sequence[Node]) -> str:  # noqa: ARG001
     """Float kernels may be as they are."""
     return ""
@@ -184,7 +176,7 @@ def anything(found: Sequence[Node]) -> str:  # noqa: ARG001
 _FORMS: Mapping[str, Callable[[Sequence[Node]], str]] = {
     "static": in_integers,
     "dynamic": meets_integers,
-    "stored": few_bits,
+    "stored": anything,
     "half": anything,
     "plain": anything,
 }
@@ -193,32 +185,23 @@ _FORMS: Mapping[str, Callable[[Sequence[Node]], str]] = {
 # --- what this onnxruntime has -----------------------------------------------------------------
 
 
-@functools.cache
-def _registered() -> dict[str, frozenset[str]]:
-    """Operators of the newest ai.onnx opset with a kernel or a definition by others, and their first operand's types."""
+def _registered(newest: int) -> frozenset[str]:
+    """Operators of ai.onnx with a CPU kernel, or that are defined by others, and that an opset up to the newest has."""
     from onnx import defs
     from onnxruntime.capi import _pybind_state as native
 
-    runtime.version()
     kernels = {one.op_name for one in native.get_all_opkernel_def() if one.provider == _PROVIDER and not one.domain}
-    schemas = {name: defs.get_schema(name) for name in kernels if defs.has(name)}
-    schemas |= {
-        one.name: one
-        for one in defs.get_all_schemas()
-        if not one.domain and (one.has_function or one.has_context_dependent_function)
-    }
-    return {name: _types(schema) for name, schema in schemas.items()}
+    schemas = [one for one in defs.get_all_schemas_with_history() if not one.domain and one.since_version <= newest]
+    composed = {one.name for one in schemas if one.has_function or one.has_context_dependent_function}
+    return frozenset((kernels & {one.name for one in schemas}) | composed)
 
 
-def _types(schema: Any) -> frozenset[str]:
-    """Data types that ONNX allows for what the first operand has, or the first result where there is no operand."""
-    ports = [*schema.inputs, *schema.outputs]
-    types = {"float": "float32"}
-    inner = (name[len("tensor(") : -1] for name in ports[0].types if name.startswith("tensor("))
-    return frozenset(types.get(name, name) for name in inner)
+def newest_opset() -> int:
+    """The newest opset that this onnxruntime reads; it has kernels for newer ones, but refuses models of them."""
+    from onnx import defs
 
-
-@functools.cache
-def _newest_opset() -> int:
-    """The newest opset that this onnxruntime reads without a warning that it is not released."""
-    return 21
+    for opset in range(defs.onnx_opset_version(), onnx.OPSET, -1):
+        case = Case(operator="Relu", signature=Signature(activations="float32"), claimed=True, variant=f"opset {opset}")
+        if judge(case).result == "runs":
+            return opset
+    return onnx.OPSET

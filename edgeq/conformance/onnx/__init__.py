@@ -6,7 +6,7 @@ for, from what the twin computes. Nothing here knows a runtime or an execution p
 
 from __future__ import annotations
 
-from edgeq.conformance.onnx.build import NoModel, OneOperator, form, quantized, twin
-from edgeq.conformance.onnx.universe import Registered, cases
+from edgeq.conformance.onnx.build import OPSET, NoModel, OneOperator, form, quantized, twin
+from edgeq.conformance.onnx.universe import cases
 
-__all__ = ["NoModel", "OneOperator", "Registered", "cases", "form", "quantized", "twin"]
+__all__ = ["OPSET", "NoModel", "OneOperator", "cases", "form", "quantized", "twin"]

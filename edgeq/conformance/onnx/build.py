@@ -19,6 +19,7 @@ Array = NDArray[Any]
 OPSET = 21
 """Opset of the models where the operator allows it: the oldest with 16-bit and 4-bit QuantizeLinear."""
 INTEGERS = frozenset({"int8", "uint8", "int16", "uint16"})
+WEIGHTS_ONLY = re.compile(r"weights only")
 _OPSET = re.compile(r"opset (\d+)")
 _IR_VERSIONS = ((19, 9), (21, 10), (23, 11), (25, 12))
 _NEWEST_IR = 13
@@ -92,10 +93,16 @@ def recipe_of(case: Case) -> Recipe:
 
 
 def form(case: Case) -> str:
-    """How the case's types are written: `static`, `dynamic`, `half`, `stored` or `plain`; raises NoModel."""
+    """How the case's types are written; raises NoModel.
+
+    `static`, `dynamic` and `plain` say what they are; weights that are `half` (float16) or `stored` (integers) stand
+    behind an operator that expands them to float32.
+    """
     signature, recipe = case.signature, recipe_of(case)
     if signature.activations in INTEGERS and not recipe.plain:
-        return "static" if signature.activations != "uint16" or opset_of(case) >= OPSET else "plain"
+        return "static"
+    if WEIGHTS_ONLY.match(case.variant):
+        return "stored"
     if recipe.has("weights") and signature.activations == "float32":
         return {"float16": "half", "int4": "stored", "float32": "plain"}.get(signature.weights or "float32", "dynamic")
     return "plain"
@@ -104,8 +111,12 @@ def form(case: Case) -> str:
 def opset_of(case: Case) -> int:
     """Opset of the case's models: what its variant says, else the newest that all of its recipe allows."""
     said = _OPSET.fullmatch(case.variant)
-    recipe = recipe_of(case)
-    return int(said[1]) if said else min(max(OPSET, recipe.opset), recipe.until or 1 << 30)
+    return int(said[1]) if said else opset_of_recipe(recipe_of(case))
+
+
+def opset_of_recipe(recipe: Recipe) -> int:
+    """Opset of a recipe's models that says nothing else."""
+    return min(max(OPSET, recipe.opset), recipe.until or 1 << 30)
 
 
 # --- models ----------------------------------------------------------------------------------
@@ -217,6 +228,7 @@ def _with_weights(case: Case, written: Callable[[Parts, str, Operand], str]) -> 
 
 
 def _float_operand(parts: Parts, feeds: dict[str, Array], case: Case, dtype: str, place: int) -> str:
+    """An operand in a type that is not quantized; its name."""
     operand, name = recipe_of(case).operands[place], f"x{place}"
     if operand.kind == "left-out":
         return ""

@@ -1,4 +1,4 @@
-"""Layers with integer weights whose activations are quantized as they come, as onnxruntime's own quantizer writes them."""
+"""Layers with integer weights whose activations are quantized as they come, as onnxruntime writes them."""
 
 from __future__ import annotations
 

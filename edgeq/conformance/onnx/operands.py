@@ -18,8 +18,9 @@ Shape = tuple[int, ...]
 class Operand:
     """One input of an operator.
 
-    `kind`: `data` is fed and has the signature's type; `weights` and `bias` are constants that have theirs; `held` is a constant that is quantized like data; `fed` and
-    `constant` keep the type and values given (`signature` for that of the activations); `typed` is a constant of the signature's activation type; `left-out` is
+    `kind`: `data` is fed and has the signature's type, `held` is a constant that has it; `weights` and `bias` are
+    constants with their own part of the signature; `fed` and `constant` keep the type and values given (`signature` for
+    the type of the activations); `typed` is a constant of the activations' type that is never quantized; `left-out` is
     an optional input that is not there. `axis` is that of the output channels.
     """
 

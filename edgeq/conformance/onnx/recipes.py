@@ -14,6 +14,7 @@ MASK = fed([[[[True]], [[False]], [[True]], [[False]]]], "bool")
 TWO = {"kernel_shape": [2, 2]}
 THREE = {"kernel_shape": [3, 3]}
 AXIS1 = {"axis": 1}
+TABLE = held([[row * 0.1 - column * 0.05 for column in range(16)] for row in range(8)])
 
 
 def _alike(names: str, recipe: Recipe) -> dict[str, Recipe]:
@@ -96,7 +97,7 @@ PAIRS = {
     "Not": Recipe((MASK,), plain=True),
     **_alike("BitwiseAnd BitwiseOr BitwiseXor", Recipe((fed([1, 6, 3], "int32"), fed([3, 5, 1], "int32")), plain=True)),
     "BitwiseNot": Recipe((fed([1, 6, 3], "int32"),), plain=True),
-    "BitShift": Recipe((fed([1, 6], "uint32"), fed([3, 1], "uint32")), {"direction": "LEFT"}, plain=True),
+    "BitShift": Recipe((fed([1, 6], "uint8"), fed([3, 1], "uint8")), {"direction": "LEFT"}, plain=True),
 }
 PAIRS["Add"] = Recipe(
     PAIRS["Add"].operands,
@@ -164,7 +165,7 @@ MOVERS = {
     "Gather": Recipe(
         (ROWS, INDICES),
         same_scale=True,
-        variants={"a table": (weights(8, 16, axis=0), fed([0, 5]))},
+        variants={"a table": (TABLE, fed([0, 5]))},
     ),
     "GatherElements": Recipe((data(2, 4), INDICES), {"axis": 1}, same_scale=True),
     "GatherND": Recipe((ROWS, INDICES), same_scale=True),
@@ -198,10 +199,12 @@ OTHERS: dict[str, Recipe] = {
     "Range": Recipe((typed(0), typed(5), typed(1)), plain=True),
     "Constant": Recipe((), {"value": "a tensor"}, plain=True),
     "ConstantOfShape": Recipe((fed([2, 3]),), {"value": "one number"}, plain=True),
-    "EyeLike": Recipe((data(3, 3),)),
-    "QuantizeLinear": Recipe((data(2, 8, low=0, high=1), constant(0.02, "float32"), typed(3)), plain=True),
+    "EyeLike": Recipe((data(3, 3),), plain=True),
+    "QuantizeLinear": Recipe(
+        (fed([[-0.2, 0.5], [0.0, 1.3]], "float32"), constant(0.02, "float32"), typed(3)), plain=True
+    ),
     "DequantizeLinear": Recipe((fed([[1, 2], [3, 4]], "signature"), constant(0.02, "float32")), plain=True),
-    "DynamicQuantizeLinear": Recipe((X,), outputs=3),
+    "DynamicQuantizeLinear": Recipe((X,), outputs=3, plain=True),
     "Det": Recipe((data(4, 4),)),
     "BlackmanWindow": Recipe((fed(8),), plain=True),
     "NonMaxSuppression": Recipe((data(1, 6, 4, low=0.0), data(1, 2, 6, low=0.0), constant([3]))),

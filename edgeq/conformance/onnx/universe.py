@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Literal
 
+from edgeq.conformance.onnx.build import opset_of_recipe
 from edgeq.conformance.onnx.operands import Recipe
 from edgeq.conformance.onnx.recipes import RECIPES
 from edgeq.types import Case, Constraint, OperatorRow, OperatorTable, Signature
 
 Granularity = Literal["per-tensor", "per-channel"]
 Symmetric = Literal["weights", "both", "none"]
-Registered = Mapping[str, frozenset[str]]
-"""Operators that a runtime has kernels for, each with the data types that ONNX allows for its first operand."""
 PLAIN = ("float32", "float16", "int8", "uint8", "int16", "int32", "int64", "bool")
 _STATIC = (("int8", "int8"), ("uint8", "uint8"), ("uint8", "int8"), ("int8", "uint8"), ("int16", "int8"))
 _GRANULARITIES: tuple[Granularity, ...] = ("per-channel", "per-tensor")
@@ -27,28 +26,54 @@ _COVERED: dict[str | None, tuple[str | None, ...]] = {
 """Symmetries that a row's word allows: what takes any zero point takes zero, too."""
 
 
-def cases(table: OperatorTable, registered: Registered, newest_opset: int) -> list[Case]:
-    """Every signature that the table claims, and those that it denies and that the runtime could have."""
-    names = [*table.operators, *sorted(registered.keys() - table.operators.keys())]
-    return [case for name in names for case in _operator(name, table.operators.get(name), registered, newest_opset)]
+def cases(table: OperatorTable, registered: Iterable[str], newest_opset: int) -> list[Case]:
+    """Every signature that the table claims, and those that it denies and that the runtime could have.
+
+    `registered` are the operators of ONNX's own domain that the runtime has; `newest_opset`, the newest that it reads.
+    """
+    names = [*table.operators, *sorted(set(registered) - table.operators.keys())]
+    tried = [case for name in names for case in _operator(name, table.operators.get(name), newest_opset)]
+    return [*tried, *_weights_only(table)]
 
 
-def _operator(name: str, row: OperatorRow | None, registered: Registered, newest: int) -> Iterator[Case]:
+def _operator(name: str, row: OperatorRow | None, newest: int) -> Iterator[Case]:
     recipe = RECIPES.get(name)
     if recipe is None:
         yield Case(operator=name, signature=Signature(activations="float32"), claimed=row is not None)
         return
-    for signature in _signatures(name, recipe, row, registered):
+    for signature in _signatures(name, recipe, row):
         yield Case(operator=name, signature=signature, claimed=claims(row, signature, recipe))
-    yield from _variants(name, recipe, row, registered)
-    yield from _opsets(name, recipe, row, registered, newest)
+    yield from _variants(name, recipe, row)
+    yield from _opsets(name, recipe, row, newest)
 
 
-def _variants(name: str, recipe: Recipe, row: OperatorRow | None, registered: Registered) -> Iterator[Case]:
+def _weights_only(table: OperatorTable) -> Iterator[Case]:
+    """Integer weights that DequantizeLinear expands for a float kernel: claimed where the table has both."""
+    expander = table.operators.get("DequantizeLinear")
+    for name, row in table.operators.items():
+        recipe = RECIPES.get(name)
+        if recipe is None or not recipe.has("weights"):
+            continue
+        is_float = claims(row, _fitted(Signature(activations="float32", weights="float32"), recipe), recipe)
+        for stored in ("int8", "uint8"):  # rows themselves speak of int4: no form of it computes in integers
+            reads = claims(expander, Signature(activations=stored), RECIPES["DequantizeLinear"])
+            for granularity in _GRANULARITIES:
+                signature = Signature(
+                    activations="float32", weights=stored, bias="float32", granularity=granularity, symmetric="weights"
+                )
+                yield Case(
+                    operator=name,
+                    signature=_fitted(signature, recipe),
+                    claimed=is_float and reads,
+                    variant="weights only",
+                )
+
+
+def _variants(name: str, recipe: Recipe, row: OperatorRow | None) -> Iterator[Case]:
     """Variants of what the table claims; outside a constraint the runtime must refuse it, except in float."""
     for variant in recipe.variants:
         varied = recipe.varied(variant)
-        for signature in _signatures(name, varied, row, registered):
+        for signature in _signatures(name, varied, row):
             if not claims(row, signature, varied) or row is None:
                 continue
             within = all(holds(constraint, varied) for constraint in row.constraints)
@@ -56,11 +81,11 @@ def _variants(name: str, recipe: Recipe, row: OperatorRow | None, registered: Re
                 yield Case(operator=name, signature=signature, claimed=within, variant=variant)
 
 
-def _opsets(name: str, recipe: Recipe, row: OperatorRow | None, registered: Registered, newest: int) -> Iterator[Case]:
+def _opsets(name: str, recipe: Recipe, row: OperatorRow | None, newest: int) -> Iterator[Case]:
     """The newest opset that the runtime reads, and both sides of the table's limit."""
     if row is None:
         return
-    signature = _first_float(_signatures(name, recipe, row, registered))
+    signature = _first_float(_signatures(name, recipe, row))
     limit = row.max_version or newest
     for opset in sorted({newest, limit, min(limit + 1, newest)}):
         if opset >= recipe.opset:
@@ -76,9 +101,9 @@ def _first_float(signatures: list[Signature]) -> Signature:
 # --- signatures ------------------------------------------------------------------------------
 
 
-def _signatures(name: str, recipe: Recipe, row: OperatorRow | None, registered: Registered) -> list[Signature]:
+def _signatures(name: str, recipe: Recipe, row: OperatorRow | None) -> list[Signature]:
     """The universe of an operator's signatures, with those beyond it that the table claims."""
-    allowed = registered.get(name, frozenset(PLAIN))
+    allowed = _allowed(name, recipe)
     found = list(_universe(recipe, row, allowed))
     if row is not None:
         found += [one for one in row.signatures or () if recipe.has("weights") == (one.weights is not None)]
@@ -100,10 +125,26 @@ def _universe(recipe: Recipe, row: OperatorRow | None, allowed: frozenset[str]) 
 
 
 def _plain_types(recipe: Recipe, allowed: frozenset[str]) -> list[str]:
-    follows = any(one.kind in ("data", "typed") or one.dtype == "signature" for one in recipe.operands)
-    if follows or not recipe.operands or recipe.attributes.get("value"):
-        return [dtype for dtype in PLAIN if dtype in allowed]
-    return [recipe.operands[0].dtype]
+    if _leader(recipe) is None and recipe.operands and "value" not in recipe.attributes:
+        return [recipe.operands[0].dtype]
+    return [dtype for dtype in PLAIN if dtype in allowed]
+
+
+def _leader(recipe: Recipe) -> int | None:
+    """Place of the first operand that has the signature's type."""
+    follows = (one.kind in ("data", "typed") or one.dtype == "signature" for one in recipe.operands)
+    return next((place for place, is_one in enumerate(follows) if is_one), None)
+
+
+def _allowed(name: str, recipe: Recipe) -> frozenset[str]:
+    """Data types that ONNX allows for what has the signature's type, in the opset of the case's models."""
+    from onnx import defs
+
+    schema = defs.get_schema(name, max_inclusive_version=opset_of_recipe(recipe))
+    leader = _leader(recipe)
+    port = schema.outputs[0] if leader is None else schema.inputs[min(leader, len(schema.inputs) - 1)]
+    inner = (kind[len("tensor(") : -1] for kind in port.types if kind.startswith("tensor("))
+    return frozenset("float32" if dtype == "float" else dtype for dtype in inner)
 
 
 def _weighted() -> Iterator[Signature]:
