@@ -15,7 +15,9 @@ from edgeq.errors import TargetError
 from edgeq.types import Constraint, OperatorTable, Signature, Target
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
-DATA_TYPES = frozenset({"float32", "float16", "int4", "int8", "uint8", "int16", "int32", "int64", "bool", "string"})
+DATA_TYPES = frozenset(
+    {"float32", "float16", "int4", "int8", "uint8", "int16", "uint16", "int32", "int64", "bool", "string"}
+)
 _SIZES = ("ram", "flash", "model_budget", "reserved_flash", "reserved_ram")
 _POWER = frozenset({"hwmon", "rapl", "battery", "pmic"})
 

@@ -11,6 +11,7 @@ _FORBIDDEN = {
     "align_corners_with_half_pixel_centers": 0,
     "depth_reduced_with_height_and_width": 0,
     "dilation_with_stride": 0,
+    "uneven_dilation": 0,
 }
 """Rules that name a thing which must not be there: what they demand when the table gives no limit."""
 

@@ -89,6 +89,16 @@ def height_times_width(look: View, operator: Operator, name: str | None) -> Valu
     return None if tensor is None else math.prod(max(length, 1) for length in tensor.shape[-3:-1])
 
 
+def size_before_last(look: View, operator: Operator, name: str | None) -> Value:
+    """Product of all axes but the last; an open one counts as 1."""
+    return _size(look, operator, name, -1)
+
+
+def size_before_last_three(look: View, operator: Operator, name: str | None) -> Value:
+    """Product of all axes but the last three; an open one counts as 1."""
+    return _size(look, operator, name, -3)
+
+
 def static_shape(look: View, operator: Operator, name: str | None) -> Value:  # noqa: ARG001
     """1 where no axis but the first of any operand or result is open."""
     touched = (*operator.inputs, *operator.outputs)
@@ -118,6 +128,16 @@ def attribute(look: View, operator: Operator, name: str | None) -> Value:  # noq
 def dilation_with_stride(look: View, operator: Operator, name: str | None) -> Value:  # noqa: ARG001
     """1 where the operator both dilates and strides; a table that forbids it says `equals: 0`."""
     return int(_above_one(operator.attributes, "dilation") and _above_one(operator.attributes, "stride"))
+
+
+def dilation(look: View, operator: Operator, name: str | None) -> Value:  # noqa: ARG001
+    """The larger dilation."""
+    return max(_dilations(operator))
+
+
+def uneven_dilation(look: View, operator: Operator, name: str | None) -> Value:  # noqa: ARG001
+    """1 where height and width are dilated differently; a table that forbids it says `equals: 0`."""
+    return int(len(set(_dilations(operator))) > 1)
 
 
 def align_corners_with_half_pixel_centers(look: View, operator: Operator, name: str | None) -> Value:  # noqa: ARG001
@@ -283,6 +303,19 @@ def _strides(operator: Operator) -> tuple[int, int]:
     return _integer(operator, "stride_h", 1), _integer(operator, "stride_w", 1)
 
 
+def _dilations(operator: Operator) -> tuple[int, ...]:
+    """The dilation along each axis, 1 where nothing is said."""
+    listed = operator.attributes.get("dilations")
+    if isinstance(listed, list):
+        return tuple(step for step in listed if isinstance(step, int)) or (1,)
+    return _integer(operator, "dilation_h_factor", 1), _integer(operator, "dilation_w_factor", 1)
+
+
+def _size(look: View, operator: Operator, name: str | None, end: int) -> int | None:
+    tensor = operand(look, operator, name)
+    return None if tensor is None else math.prod(max(length, 1) for length in tensor.shape[:end])
+
+
 def _kernel(look: View, operator: Operator) -> tuple[int, int] | None:
     """Height and width of a pooling window or of a layer's weights, both known and more than 0; else None."""
     high, wide = _integer(operator, "filter_height", 0), _integer(operator, "filter_width", 0)
@@ -370,6 +403,7 @@ MEASURES: dict[str, Measure] = {
         constant,
         depth,
         depth_reduced_with_height_and_width,
+        dilation,
         dilation_with_stride,
         dtype,
         elements,
@@ -386,11 +420,14 @@ MEASURES: dict[str, Measure] = {
         reduced_elements,
         removed_axis,
         same_quantization,
+        size_before_last,
+        size_before_last_three,
         static_shape,
         stride,
         stride_size,
         stride_with_padding_or_dilation,
         transposed_axis,
+        uneven_dilation,
         upscaling,
         weights_per_channel,
     )
