@@ -27,6 +27,7 @@ from edgeq.cli import (
     report,
     run,
     targets,
+    tools,
     validate,
 )
 from edgeq.cli.common import Refusal, print_json
@@ -52,7 +53,7 @@ def cli(ctx: click.Context) -> None:
         ctx.default_map = defaults.load(PROJECT_FILE, cli)
 
 
-for verb in (inspect, targets, plan, quantize, build, deploy, profile, validate, run, report, devices, doctor):
+for verb in (inspect, targets, plan, quantize, build, deploy, profile, validate, run, report, devices, tools, doctor):
     cli.add_command(verb.command)
 
 
