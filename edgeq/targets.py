@@ -64,9 +64,10 @@ def load_table(name: str, *, beside: Path | None = None) -> OperatorTable:
 
 
 def load_tables(target: Target, ref: str | Path | None = None) -> dict[str, OperatorTable]:
-    """The operator tables of a target's runtimes by table name; `ref` is what the target was loaded from."""
+    """The operator tables of a target's runtimes, those of fallbacks too, by table name; `ref` is what the target was loaded from."""
     beside = _own_file(ref) if ref is not None else None
-    return {spec.operators: load_table(spec.operators, beside=beside) for spec in target.runtimes}
+    named = (name for spec in target.runtimes for name in (spec.operators, spec.fallback) if name is not None)
+    return {name: load_table(name, beside=beside) for name in dict.fromkeys(named)}
 
 
 def _own_file(ref: str | Path) -> Path | None:

@@ -3,19 +3,86 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 from edgeq.errors import PlanError
-from edgeq.planning import arriving, draft, placement, rejected, schemes
+from edgeq.planning import arriving, draft, explain, fingerprint, ground, rejected, risks, schemes
 from edgeq.planning import view as views
-from edgeq.planning.offers import offers
+from edgeq.planning.offers import Offer, offers
 from edgeq.planning.schemes import Prefer, label
 from edgeq.planning.view import View
-from edgeq.types import Budgets, ModelGraph, OperatorTable, Plan, RuntimeSpec, Target
+from edgeq.types import Budgets, ModelGraph, Observation, OperatorTable, Plan, RuntimeSpec, Target
 
-__all__ = ["candidates", "choose", "label"]
+__all__ = ["Planned", "candidates", "choose", "label", "plan"]
 
 _UNLIMITED = Budgets()
+
+
+class Planned(NamedTuple):
+    """The plan to take, explained, and every plan that could be tried, the best first."""
+
+    chosen: Plan
+    candidates: tuple[Plan, ...]
+
+
+class Asked(NamedTuple):
+    """What the user wants, and what is known beside model and target."""
+
+    budgets: Budgets
+    prefer: Prefer
+    scheme: str | None
+    observations: Sequence[Observation] = ()
+    spread: risks.Spread | None = None
+
+
+class Option(NamedTuple):
+    """One plan with its place in the ladder and what it was made of; no scene where no runtime reads the model."""
+
+    plan: Plan
+    place: int
+    scene: draft.Scene | None = None
+    drawn: draft.Draft | None = None
+
+
+def plan(
+    graph: ModelGraph,
+    target: Target,
+    tables: Mapping[str, OperatorTable],
+    *,
+    budgets: Budgets = _UNLIMITED,
+    prefer: Prefer = "latency",
+    scheme: str | None = None,
+    observations: Sequence[Observation] = (),
+    spread: risks.Spread | None = None,
+) -> Planned:
+    """The best plan, with every other scheme and runtime in `rejected`, and all candidates beside it.
+
+    `tables` are operator tables by name, those of fallbacks too; `scheme` restricts to one scheme; `observations` are
+    latencies measured on the target; `spread` is, by operator, the widest channel of its weights over the median one.
+    The plan's `ok` is False when nothing fits. Raises PlanError for an unknown scheme or preference, and for a table
+    that is missing or wrong.
+    """
+    options = _options(graph, target, tables, Asked(budgets, prefer, scheme, observations, spread))
+    found = tuple(option.plan for option in options)
+    reasons = [*rejected.runtimes(graph, target), *rejected.plans(found[0], found[1:], prefer)]
+    if scheme is None and found[0].operators:
+        reasons += rejected.never_offered(found)
+    chosen = dataclasses.replace(_explained(options[0]), rejected=tuple(reasons))
+    return Planned(dataclasses.replace(chosen, tables_sha256=fingerprint.of_target(target, tables)), found)
+
+
+def choose(
+    graph: ModelGraph,
+    target: Target,
+    tables: Mapping[str, OperatorTable],
+    *,
+    budgets: Budgets = _UNLIMITED,
+    prefer: Prefer = "latency",
+    scheme: str | None = None,
+) -> Plan:
+    """The chosen one of `plan`."""
+    return plan(graph, target, tables, budgets=budgets, prefer=prefer, scheme=scheme).chosen
 
 
 def candidates(
@@ -29,67 +96,69 @@ def candidates(
 ) -> tuple[Plan, ...]:
     """Every plan that could be tried, the best first; those that are not ok stand last.
 
-    `tables` are operator tables by name; `scheme` restricts to one scheme. There is always at least one plan.
-    Raises PlanError for an unknown scheme or preference, and for a table that is missing or wrong.
+    There is always at least one plan. Raises what `plan` raises.
     """
-    schemes.demand_known(scheme)
-    order = schemes.order(prefer)
+    return tuple(option.plan for option in _options(graph, target, tables, Asked(budgets, prefer, scheme)))
+
+
+def _options(graph: ModelGraph, target: Target, tables: Mapping[str, OperatorTable], asked: Asked) -> list[Option]:
+    schemes.demand_known(asked.scheme)
+    order = schemes.order(asked.prefer)
     look = views.view(graph)
     runtimes = [runtime for runtime in target.runtimes if runtime.format == graph.format]
     if not runtimes:
-        return (_without_runtime(look, target, scheme),)
-    plans = [plan for runtime in runtimes for plan in _plans(look, target, runtime, tables, budgets, scheme)]
-    ranked = sorted(plans, key=lambda one: (not one[0].ok, order(one[0], one[1]), one[1]))
-    return tuple(plan for plan, _ in ranked)
+        return [Option(_asked(_without_runtime(look, target, asked.scheme), asked), 0)]
+    struck = risks.struck(look)
+    found = [one for runtime in runtimes for one in _of_runtime(look, target, runtime, tables, struck, asked)]
+    return sorted(found, key=lambda one: (not one.plan.ok, *order(one.plan, one.place)))
 
 
-def choose(
-    graph: ModelGraph,
-    target: Target,
-    tables: Mapping[str, OperatorTable],
-    *,
-    budgets: Budgets = _UNLIMITED,
-    prefer: Prefer = "latency",
-    scheme: str | None = None,
-) -> Plan:
-    """The best plan, with every other scheme and runtime in `rejected`; `ok` is False when nothing fits.
-
-    Raises what `candidates` raises.
-    """
-    best, *others = candidates(graph, target, tables, budgets=budgets, prefer=prefer, scheme=scheme)
-    reasons = [*rejected.runtimes(graph, target), *rejected.plans(best, others, prefer)]
-    if scheme is None and best.operators:
-        reasons += rejected.never_offered((best, *others))
-    return dataclasses.replace(best, rejected=tuple(reasons))
-
-
-def _plans(
+def _of_runtime(
     look: View,
     target: Target,
     runtime: RuntimeSpec,
     tables: Mapping[str, OperatorTable],
-    budgets: Budgets,
-    scheme: str | None,
-) -> Iterator[tuple[Plan, int]]:
+    struck: tuple[risks.Struck, ...],
+    asked: Asked,
+) -> Iterator[Option]:
     """Plans of one runtime, each with its place in the ladder; drafts are drawn once for all range methods."""
-    ground = placement.survey(look, _table(target, runtime, tables))
+    fallback = None if runtime.fallback is None else _table(target, runtime.fallback, tables)
+    survey = ground.survey(look, _table(target, runtime.operators, tables), fallback)
+    measured = tuple(one for one in asked.observations if one.runtime == runtime.name)
+    scene = draft.Scene(survey, target, runtime, struck, asked.spread or {}, measured)
     drafts: dict[object, draft.Draft] = {}
-    for offer in offers(ground, target.cpu, scheme):
+    for offer in offers(survey, target, asked.scheme):
         key = (offer.scheme.name, offer.scheme.default)
         if key not in drafts:
-            drafts[key] = draft.draw(ground, target, offer)
-        yield draft.plan(look, target, runtime, offer, drafts[key], budgets), offer.place
+            drafts[key] = draft.draw(scene, offer)
+        yield _option(scene, offer, drafts[key], asked)
 
 
-def _table(target: Target, runtime: RuntimeSpec, tables: Mapping[str, OperatorTable]) -> OperatorTable:
-    if runtime.operators not in tables:
+def _option(scene: draft.Scene, offer: Offer, drawn: draft.Draft, asked: Asked) -> Option:
+    return Option(_asked(draft.plan(scene, offer, drawn, asked.budgets), asked), offer.place, scene, drawn)
+
+
+def _asked(found: Plan, asked: Asked) -> Plan:
+    """The plan with what was asked, so that it can be checked alone."""
+    return dataclasses.replace(found, prefer=asked.prefer, budgets=asked.budgets, forced_scheme=asked.scheme)
+
+
+def _explained(option: Option) -> Plan:
+    if option.scene is None or option.drawn is None:
+        return option.plan
+    placements = explain.explained(option.scene.ground, option.drawn.placed, option.plan.scheme)
+    return dataclasses.replace(option.plan, operators=placements)
+
+
+def _table(target: Target, name: str, tables: Mapping[str, OperatorTable]) -> OperatorTable:
+    if name not in tables:
         raise PlanError(
-            f"target {target.name} names the operator table {runtime.operators!r}, which is not there",
-            hint=f"write targets/operators/{runtime.operators}.yaml",
+            f"target {target.name} names the operator table {name!r}, which is not there",
+            hint=f"write targets/operators/{name}.yaml",
         )
-    return tables[runtime.operators]
+    return tables[name]
 
 
 def _without_runtime(look: View, target: Target, name: str | None) -> Plan:
-    ladder = (scheme for scheme, _ in schemes.ladder(look.graph.format, target.cpu) if name in (None, scheme.name))
-    return draft.without_runtime(look, target, next(ladder, None) or arriving.scheme_as_is(look))
+    found = (rung.scheme for rung in schemes.ladder(look.graph.format, target.cpu) if name in (None, rung.scheme.name))
+    return draft.without_runtime(look, target, next(found, None) or arriving.scheme_as_is(look))

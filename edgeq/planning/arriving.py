@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Literal
 
-from edgeq.planning import placement, rules
+from edgeq.planning import accelerator, ground, placement, rules
 from edgeq.planning import view as views
-from edgeq.planning.placement import Placed, Survey
+from edgeq.planning.ground import Placed, Survey
 from edgeq.planning.rules import Subject
 from edgeq.planning.view import View
 from edgeq.types import FLOAT32, Check, Operator, OutputSpec, Scheme, Signature, TensorSpec
@@ -17,9 +17,12 @@ _QUANTIZERS = ("QUANTIZE", "DEQUANTIZE", "QuantizeLinear", "DequantizeLinear", "
 _WHY_FLOAT = "It came in float."
 
 
-def place_as_is(ground: Survey) -> tuple[Placed, ...]:
+def place_as_is(survey: Survey) -> tuple[Placed, ...]:
     """Place every operator by the data types that it has in the file."""
-    return tuple(_place_one(subject, failure) for subject, failure in ground.subjects)
+    return tuple(
+        accelerator.settled(_place_one(subject, failure), survey, number, _place_one)
+        for number, (subject, failure) in enumerate(survey.subjects)
+    )
 
 
 def scheme_as_is(look: View) -> Scheme:
@@ -89,7 +92,7 @@ def _unquantized(subject: Subject, found: Signature) -> Placed:
     has_weights = found.weights is not None
     if found.activations not in views.FLOATS:
         return Placed(operator, found, "cpu", "carries-integers", "It carries integers, which are not quantized.")
-    if row is None or table.fallback != "none" or placement.fits(row, FLOAT32, has_weights=has_weights):
+    if row is None or table.fallback != "none" or ground.fits(row, FLOAT32, has_weights=has_weights):
         return Placed(operator, found, "float", "stays-float", _WHY_FLOAT)
     failure = rules.signature_unsupported(subject, found)
     return Placed(operator, found, "refused", failure.rule, failure.why, failure)
@@ -98,7 +101,7 @@ def _unquantized(subject: Subject, found: Signature) -> Placed:
 def _unsupported(subject: Subject, found: Signature) -> Placed:
     """Integer types without a kernel: behind a DEQUANTIZE it runs in float where the table lets it, else refused."""
     operator, table = subject.operator, subject.table
-    in_float = subject.row is not None and placement.fits(subject.row, FLOAT32, has_weights=found.weights is not None)
+    in_float = subject.row is not None and ground.fits(subject.row, FLOAT32, has_weights=found.weights is not None)
     if in_float and not _reads_integers(subject):
         why = f"{table.name} has no kernel for {found}, so it runs in float between its quantizers."
         return Placed(operator, found, "float", "falls-back-to-float", why)
@@ -109,7 +112,7 @@ def _unsupported(subject: Subject, found: Signature) -> Placed:
 def _reads_integers(subject: Subject) -> bool:
     """Whether the file binds the operator to integers: one of its own operands is stored in 8 or 16 bits."""
     kinds = {tensor.dtype for tensor in views.operands(subject.look, subject.operator)}
-    return not kinds.isdisjoint(placement.QUANTIZED)
+    return not kinds.isdisjoint(ground.QUANTIZED)
 
 
 def _any_allows(subject: Subject, found: Signature) -> bool:
@@ -159,7 +162,7 @@ def _fixed_output(subject: Subject, found: Signature) -> OutputSpec | None:
 
 
 def _is_quantized(found: Signature) -> bool:
-    return found.activations in placement.QUANTIZED or found.weights in placement.QUANTIZED
+    return found.activations in ground.QUANTIZED or found.weights in ground.QUANTIZED
 
 
 def _granularity(weights: list[TensorSpec]) -> Literal["per-tensor", "per-channel"] | None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from edgeq.planning import view as views
-from edgeq.planning.placement import QUANTIZED, Placed
+from edgeq.planning.accelerator import NAMES
+from edgeq.planning.ground import NOT_RUN, QUANTIZED, Placed
 from edgeq.planning.view import View
-from edgeq.types import Budgets, Check, PlannedMemory, Predicted, RuntimeSpec, Scheme, Target
+from edgeq.types import Budgets, Check, OperatorTable, PlannedMemory, Predicted, RuntimeSpec, Scheme, Target
 from edgeq.units import format_ms, format_size
 
 _FORMAT_NAMES: Mapping[str, str] = {"tflite": "TFLite", "onnx": "ONNX", "c": "C"}
@@ -60,16 +61,43 @@ def state(look: View, scheme: Scheme) -> Check | None:
     return Check(rule="model-state", subject=came, ok=True, why=words[came]) if came in words else None
 
 
-def operators(placed: Iterable[Placed]) -> list[Check]:
-    """One failing check for each refused operator, or one that tells how many fall back."""
+def operators(placed: Iterable[Placed], table: OperatorTable) -> list[Check]:
+    """One failing check for each refused operator, or one that tells how many fall back.
+
+    On an accelerator a second one tells whether it gets anything to do.
+    """
     placed = tuple(placed)
     failures = [one.failure for one in placed if one.failure is not None]
     if failures:
         return failures
+    found = [Check(rule="operators-placed", subject=f"{len(placed)} operators", ok=True, why=_fallen(placed, table))]
+    return found if table.placement == "cpu" else [*found, _uses_accelerator(placed, table)]
+
+
+def _fallen(placed: tuple[Placed, ...], table: OperatorTable) -> str:
+    if table.placement != "cpu":
+        there = sum(one.where == table.placement for one in placed if one.rule not in NOT_RUN)
+        off = [one for one in placed if _is_off(one, table)]
+        names = f": {', '.join(sorted({one.operator.type for one in off}))}" if off else ""
+        return f"{there} on the {NAMES[table.placement]}, {len(off)} on the CPU{names}."
     fallen = [one for one in placed if one.rule in _FALLBACKS]
     types = ", ".join(sorted({one.operator.type for one in fallen}))
-    why = f"{len(fallen)} of {len(placed)} operators fall back: {types}." if fallen else "No operator is refused."
-    return [Check(rule="operators-placed", subject=f"{len(placed)} operators", ok=True, why=why)]
+    return f"{len(fallen)} of {len(placed)} operators fall back: {types}." if fallen else "No operator is refused."
+
+
+def _is_off(one: Placed, table: OperatorTable) -> bool:
+    """Whether an operator runs on the CPU although there is an accelerator."""
+    return one.where != table.placement and one.rule not in NOT_RUN
+
+
+def _uses_accelerator(placed: tuple[Placed, ...], table: OperatorTable) -> Check:
+    name = NAMES[table.placement]
+    there = sum(one.where == table.placement for one in placed if one.rule not in NOT_RUN)
+    why = f"{there} operators run on the {name}." if there else f"Nothing of this plan would run on the {name}."
+    hint = None if there else "another scheme, or a target without the accelerator"
+    return Check(
+        rule="uses-accelerator", subject=table.name, ok=there > 0, needed=1, available=there, why=why, hint=hint
+    )
 
 
 def quantizes(look: View, placed: Iterable[Placed], scheme: Scheme) -> Check | None:

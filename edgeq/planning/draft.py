@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import NamedTuple
 
-from edgeq.planning import arriving, checks, latency, memory, placement
+from edgeq.planning import arriving, checks, ground, latency, memory, placement, risks
+from edgeq.planning.ground import Placed, Survey
 from edgeq.planning.offers import Offer
-from edgeq.planning.placement import Placed, Survey
 from edgeq.planning.view import View
-from edgeq.types import Budgets, Check, Plan, PlannedMemory, Predicted, RuntimeSpec, Scheme, Target
+from edgeq.types import (
+    Budgets,
+    Check,
+    Observation,
+    Plan,
+    PlannedMemory,
+    Predicted,
+    Risk,
+    RuntimeSpec,
+    Scheme,
+    Target,
+)
 
 
 class Draft(NamedTuple):
@@ -19,19 +31,35 @@ class Draft(NamedTuple):
     memory: PlannedMemory
     predicted: Predicted
     unavailable: str | None
+    risks: tuple[Risk, ...] = ()
 
 
-def draw(ground: Survey, target: Target, offer: Offer) -> Draft:
-    """Place every operator and predict memory and latency."""
+class Scene(NamedTuple):
+    """One runtime of a target before one model, and what is known of both."""
+
+    ground: Survey
+    target: Target
+    runtime: RuntimeSpec
+    of_graph: tuple[risks.Struck, ...]
+    spread: risks.Spread
+    observations: Sequence[Observation]
+
+
+def draw(scene: Scene, offer: Offer) -> Draft:
+    """Place every operator and predict memory, latency and what is at risk."""
+    survey, target = scene.ground, scene.target
     as_is = offer.scheme.name == "as_is"
-    placed = arriving.place_as_is(ground) if as_is else placement.place(ground, offer.scheme.default, offer.kept)
-    planned = memory.predict(ground.look, placed, target, as_is=as_is)
-    return Draft(placed, planned, *latency.predict(ground.look, placed, target))
+    placed = arriving.place_as_is(survey) if as_is else placement.place(survey, offer.scheme, offer.kept)
+    planned = memory.predict(survey.look, placed, target, scene.runtime, as_is=as_is)
+    predicted, unavailable = latency.predict(survey.look, placed, target, scene.observations)
+    at_risk = () if as_is else risks.of_plan(scene.of_graph, placed, scene.spread)
+    return Draft(placed, planned, predicted, unavailable, at_risk)
 
 
-def plan(look: View, target: Target, runtime: RuntimeSpec, offer: Offer, draft: Draft, budgets: Budgets) -> Plan:
+def plan(scene: Scene, offer: Offer, draft: Draft, budgets: Budgets) -> Plan:
     """The plan of a draft, with its checks."""
-    applied = _checks(look, target, runtime, offer, draft, budgets)
+    look, target, runtime = scene.ground.look, scene.target, scene.runtime
+    applied = _checks(scene, offer, draft, budgets)
     as_is = offer.scheme.name == "as_is"
     overrides = {} if as_is else placement.overrides(look, draft.placed, offer.scheme)
     return Plan(
@@ -41,11 +69,12 @@ def plan(look: View, target: Target, runtime: RuntimeSpec, offer: Offer, draft: 
         scheme=dataclasses.replace(offer.scheme, overrides=overrides),
         ok=all(check.ok for check in applied),
         model_sha256=look.graph.sha256,
-        operators=tuple(placement.shown(one) for one in draft.placed),
+        operators=tuple(ground.shown(one) for one in draft.placed),
         memory=draft.memory,
         predicted=draft.predicted,
         checks=applied,
         unavailable={} if draft.unavailable is None else {"latency_ms": draft.unavailable},
+        risks=draft.risks,
     )
 
 
@@ -69,13 +98,12 @@ def without_runtime(look: View, target: Target, scheme: Scheme) -> Plan:
     )
 
 
-def _checks(
-    look: View, target: Target, runtime: RuntimeSpec, offer: Offer, draft: Draft, budgets: Budgets
-) -> tuple[Check, ...]:
+def _checks(scene: Scene, offer: Offer, draft: Draft, budgets: Budgets) -> tuple[Check, ...]:
+    look, target, runtime = scene.ground.look, scene.target, scene.runtime
     found = [
         checks.runtime_format(look, runtime),
         checks.state(look, offer.scheme),
-        *checks.operators(draft.placed),
+        *checks.operators(draft.placed, scene.ground.table),
         checks.quantizes(look, draft.placed, offer.scheme),
         checks.integer_types(offer.scheme, offer.why),
         *checks.memory(draft.memory, target),

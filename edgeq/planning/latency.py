@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from edgeq.planning import memory, rates
 from edgeq.planning import view as views
-from edgeq.planning.placement import Placed
+from edgeq.planning.ground import Placed
 from edgeq.planning.view import View
 from edgeq.types import Observation, Predicted, Roofline, Target
 
@@ -36,7 +36,9 @@ def predict(
     placed = tuple(placed)
     kinds = memory.dtypes(look, placed)
     done = work(look, placed, kinds)
-    usable = [one for one in observations if one.work and one.latency_ms > 0]
+    if any(memory.arithmetic(one) == "int16" for one in placed):
+        return Predicted(work=done), "there are no rates of int16 arithmetic; measure it with edgeq profile"
+    usable = [one for one in observations if one.work and one.latency_ms > 0 and not _in_int16(one)]
     if usable:
         found = rates.seconds(done, rates.fit(usable, target.roofline))
         return Predicted(latency_ms=found * 1000, source=_fitted(usable, target.roofline), work=done), None
@@ -48,6 +50,11 @@ def predict(
     return Predicted(latency_ms=seconds * 1000, source=f"roofline: {roofline.source}", work=done), None
 
 
+def _in_int16(one: Observation) -> bool:
+    """Whether int16 arithmetic, whose cost is not fitted, is in a measurement."""
+    return any(kind.startswith("int16 ") for kind in one.work)
+
+
 def work(look: View, placed: Iterable[Placed], kinds: Mapping[int, str]) -> dict[str, float]:
     """What one inference does, by kind of work (see `rates.KINDS`); what folds away does nothing."""
     done: Counter[str] = Counter(inferences=1)
@@ -55,7 +62,7 @@ def work(look: View, placed: Iterable[Placed], kinds: Mapping[int, str]) -> dict
         if views.on_constants(look, one.operator) or one.rule == "folded":
             continue
         if one.operator.macs:
-            done[f"{memory.signature_rate(one.signature)} {_class(look, one)}"] += one.operator.macs
+            done[f"{memory.arithmetic(one)} {_class(look, one)}"] += one.operator.macs
         done["bytes"] += round(memory.moved_bytes(look, one, kinds))
         done["operators"] += 1
     return {kind: float(units) for kind, units in done.items()}
@@ -86,7 +93,7 @@ def _no_roofline(placed: tuple[Placed, ...], target: Target) -> str | None:
 
 
 def _missing(placed: tuple[Placed, ...], roofline: Roofline) -> str | None:
-    needed = {f"{memory.signature_rate(one.signature)}_macs_per_s" for one in placed if one.operator.macs}
+    needed = {f"{memory.arithmetic(one)}_macs_per_s" for one in placed if one.operator.macs}
     absent = [name for name in sorted(needed | {"memory_bytes_per_s"}) if not getattr(roofline, name)]
     return next(iter(absent), None)
 
@@ -96,4 +103,4 @@ def _seconds(one: Placed, moved_bytes: float, roofline: Roofline) -> float:
     if not one.operator.macs:
         return traffic
     speeds = {"int8": roofline.int8_macs_per_s, "float32": roofline.float32_macs_per_s}
-    return max(one.operator.macs / (speeds[memory.signature_rate(one.signature)] or 1.0), traffic)
+    return max(one.operator.macs / (speeds[memory.arithmetic(one)] or 1.0), traffic)

@@ -7,10 +7,11 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
+from edgeq.planning import arenas
 from edgeq.planning import view as views
-from edgeq.planning.placement import QUANTIZED, Placed
+from edgeq.planning.ground import QUANTIZED, Placed
 from edgeq.planning.view import View
-from edgeq.types import PlannedMemory, Signature, Target, TensorSpec
+from edgeq.types import ModelGraph, PlannedMemory, RuntimeSpec, Target, TensorSpec
 
 ITEM_BYTES = {
     "bool": 1,
@@ -43,17 +44,22 @@ _OVERHEAD = {
 zero point, and two nodes with their names. An expanded tensor has an operator of its own that makes it float32."""
 
 
-def predict(look: View, placed: Iterable[Placed], target: Target, *, as_is: bool) -> PlannedMemory:
+def predict(
+    look: View, placed: Iterable[Placed], target: Target, runtime: RuntimeSpec, *, as_is: bool
+) -> PlannedMemory:
     """Bytes of the file, of the activations, and at run time.
 
-    The file keeps its structure, weights shrink to their data type, biases stay 32 bits, scales are added. Run-time
-    memory is activations plus, off a microcontroller, the file, which is read whole. The interpreter's own memory is
-    not counted: it does not depend on the model.
+    The file keeps its structure, weights shrink to their data type, biases stay 32 bits (64 with int16 activations),
+    scales are added. Run-time memory is activations plus, off a microcontroller, the file, which is read whole, and
+    integer weights that are expanded to float. The interpreter's own memory is not counted: it does not depend on the
+    model.
     """
     placed = tuple(placed)
     flash_bytes = look.graph.size_bytes if as_is else _file_bytes(look, placed)
-    activations_bytes = _arena_bytes(look, {} if as_is else dtypes(look, placed))
+    retyped = _retyped_graph(look, {} if as_is else dtypes(look, placed))
+    activations_bytes = arenas.arena_bytes(runtime.name, retyped)
     resident_bytes = 0 if target.kind == "mcu" else flash_bytes
+    resident_bytes += 0 if as_is else _expanded_bytes(look, placed)
     return PlannedMemory(
         flash_bytes=flash_bytes, ram_bytes=activations_bytes + resident_bytes, arena_bytes=activations_bytes
     )
@@ -116,16 +122,25 @@ def _grown(look: View, one: Placed, tensor: TensorSpec, kind: str, overhead: Ove
     if kind == "float16":
         return added + overhead.expanded
     scales = views.channels(one.operator, tensor) if one.signature.granularity == "per-channel" else 1
-    with_bias = 2 if views.bias(look, one.operator) and one.signature.bias == "int32" else 1
+    bias = views.bias(look, one.operator)
+    with_bias = 2 if bias and one.signature.bias in ("int32", "int64") else 1
+    if bias and one.signature.bias == "int64":
+        added += 4 * views.elements(bias)
+    added += overhead.expanded if one.rule == "weights-expanded" else 0
     return added + overhead.tensor + scales * overhead.scale * with_bias
 
 
-def _arena_bytes(look: View, kinds: Mapping[int, str]) -> int:
-    """Bytes of the arena of activations in their planned data types; what folds away takes none."""
-    from edgeq.models.liveness import arena_bytes
+def _expanded_bytes(look: View, placed: tuple[Placed, ...]) -> int:
+    """Bytes of integer weights that are kept as float32 beside what is stored; each weight counts once."""
+    expanded = [one for one in placed if one.rule == "weights-expanded" and one.signature.weights != "float16"]
+    layers = {tensor.index: tensor for one in expanded for tensor in views.weights(look, one.operator)}
+    return sum(4 * views.elements(tensor) for tensor in layers.values())
 
+
+def _retyped_graph(look: View, kinds: Mapping[int, str]) -> ModelGraph:
+    """The graph with activations in their planned data types; what folds away counts as constant."""
     tensors = tuple(_retyped(look, tensor, kinds.get(tensor.index)) for tensor in look.graph.tensors)
-    return arena_bytes(dataclasses.replace(look.graph, tensors=tensors))
+    return dataclasses.replace(look.graph, tensors=tensors)
 
 
 def _retyped(look: View, tensor: TensorSpec, kind: str | None) -> TensorSpec:
@@ -156,6 +171,11 @@ def moved_bytes(look: View, one: Placed, kinds: Mapping[int, str]) -> float:
     )
 
 
-def signature_rate(signature: Signature) -> str:
-    """Which rate of a roofline a signature's arithmetic runs at; dynamic range multiplies integers too."""
+def arithmetic(one: Placed) -> str:
+    """What an operator computes in: int8, int16 or float32; dynamic range multiplies integers too."""
+    signature = one.signature
+    if signature.activations == "int16":
+        return "int16"
+    if one.rule == "weights-expanded":
+        return "float32"
     return "int8" if signature.weights in ("int8", "uint8") or signature.activations in QUANTIZED else "float32"

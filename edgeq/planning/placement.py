@@ -4,25 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from functools import partial
 from typing import NamedTuple
 
-from edgeq.planning import rules
+from edgeq.planning import accelerator, rules
 from edgeq.planning import view as views
+from edgeq.planning.ground import QUANTIZED, UNTOUCHED, Placed, Survey, fits
 from edgeq.planning.rules import Subject
 from edgeq.planning.view import View
-from edgeq.planning.written import before_weights, is_folded, why_float
-from edgeq.types import FLOAT32, Check, Operator, OperatorRow, OperatorTable, Placement, Scheme, Signature, TensorSpec
+from edgeq.planning.written import EIGHT_BITS_ONLY, before_weights, is_folded, why_float
+from edgeq.types import FLOAT32, Check, Operator, OperatorRow, OperatorTable, Scheme, Signature, TensorSpec
 
-QUANTIZED = ("int8", "uint8", "int16", "int4", "float16")
 _EXPANDING = {"tflite": ("DEQUANTIZE",), "onnx": ("Cast", "DequantizeLinear")}
 """Operators that turn stored weights into float32 again when the model is loaded."""
 
-_UNTOUCHED = {
-    "constants-only": "It computes on constants alone and is folded away.",
-    "carries-integers": "It carries integers, which are not quantized.",
-    "converts-types": "It turns one data type into another and is left as it is.",
-}
-"""Rules of operators that no scheme changes, with their sentences."""
 FALLS_TO = {
     "operator-unknown": {"none": "refused", "cpu": "cpu", "float": "float"},
     "version-too-new": {"none": "refused", "cpu": "cpu", "float": "refused"},
@@ -37,56 +32,32 @@ FRAMED = ("folded", "falls-back-to-float", "operator-unknown", "constraint-viola
 converter leaves it there by itself."""
 
 
-class Placed(NamedTuple):
-    """One operator with its signature, its place, the rule that decided, and the check that failed, if one did."""
+class Asked(NamedTuple):
+    """What is wanted of every operator: the scheme, what it keeps in float and why, what earlier operators made.
 
-    operator: Operator
-    signature: Signature
-    placement: str
-    rule: str
-    why: str
-    failure: Check | None = None
+    `before` are the tensors from which layers with weights are reached; `cpu` tells that a table of the CPU takes what
+    this one denies.
+    """
 
-
-class Survey(NamedTuple):
-    """A graph before one operator table: each operator's subject, and the first basic rule that it breaks."""
-
-    look: View
-    table: OperatorTable
-    subjects: tuple[tuple[Subject, Check | None], ...]
+    scheme: Scheme
+    kept: Mapping[int, str]
+    carried: dict[int, str]
+    before: frozenset[int]
+    cpu: bool = False
 
 
-def survey(look: View, table: OperatorTable) -> Survey:
-    """Apply the rules that no scheme changes. Raises PlanError for a table with an unknown constraint."""
-    subjects = [Subject(look, operator, table, table.operators.get(operator.type)) for operator in look.graph.operators]
-    return Survey(look, table, tuple((subject, _first_failure(subject)) for subject in subjects))
-
-
-def place(ground: Survey, default: Signature, kept: Mapping[int, str]) -> tuple[Placed, ...]:
+def place(ground: Survey, scheme: Scheme, kept: Mapping[int, str]) -> tuple[Placed, ...]:
     """Place every operator; `kept` are the operators that the scheme keeps in float, with the reason."""
-    carried: dict[int, str] = {}
-    before = before_weights(ground.look)
+    asked = Asked(scheme, kept, {}, before_weights(ground.look), ground.cpu is not None)
+    on_cpu = asked._replace(cpu=False)
     placed = []
-    for subject, failure in ground.subjects:
-        wanted = FLOAT32 if subject.operator.subgraph else default  # bodies of IF and WHILE are not calibrated
-        one = _place_one(subject, failure, wanted, kept, carried, before)
+    for number, (subject, failure) in enumerate(ground.subjects):
+        one = _place_one(subject, failure, asked)
+        one = accelerator.settled(one, ground, number, partial(_place_one, asked=on_cpu))
         makes = "float32" if one.rule == "converts-types" else one.signature.activations
-        carried.update(dict.fromkeys(subject.operator.outputs, makes))
+        asked.carried.update(dict.fromkeys(subject.operator.outputs, makes))
         placed.append(one)
     return tuple(placed)
-
-
-def shown(placed: Placed) -> Placement:
-    """What the plan tells of one operator."""
-    operator = placed.operator
-    return Placement(
-        index=operator.index,
-        type=operator.type,
-        signature=str(placed.signature),
-        placement=placed.placement,
-        rule=placed.rule,
-        why=placed.why,
-    )
 
 
 def overrides(look: View, placed: tuple[Placed, ...], scheme: Scheme) -> dict[int, Signature]:
@@ -101,63 +72,54 @@ def overrides(look: View, placed: tuple[Placed, ...], scheme: Scheme) -> dict[in
     return {one.operator.index: one.signature for one in listed if _differs(one, scheme)}
 
 
-def fits(row: OperatorRow, wanted: Signature, *, has_weights: bool) -> Signature | None:
-    """The row's signature for these data types: the wanted granularity, else per-tensor; None when there is none."""
-    if row.signatures is None:
-        return wanted
-    found = [signature for signature in row.signatures if _same_types(signature, wanted, has_weights)]
-    for granularity in (wanted.granularity, None, "per-tensor"):
-        for signature in found:
-            if not has_weights or wanted.granularity is None or signature.granularity == granularity:
-                return _merged(signature, wanted, has_weights)
-    return None
-
-
-def _first_failure(subject: Subject) -> Check | None:
-    checks = (rule(subject) for rule in rules.BASIC)
-    return next((check for check in checks if not check.ok), None)
-
-
-def _place_one(
-    subject: Subject,
-    failure: Check | None,
-    default: Signature,
-    kept: Mapping[int, str],
-    carried: Mapping[int, str],
-    before: frozenset[int],
-) -> Placed:
+def _place_one(subject: Subject, failure: Check | None, asked: Asked) -> Placed:
     look, operator, _, row = subject
+    # Bodies of IF and WHILE are not calibrated.
+    default = FLOAT32 if operator.subgraph else asked.scheme.default
     if failure is not None:
         return _fallen(subject, failure, default)
     rule = _untouched(subject)
     if row is None or rule is not None:
         rule = rule or "constants-only"
-        return Placed(operator, _as_stored(look, operator), "cpu", rule, _UNTOUCHED[rule])
+        return Placed(operator, _as_stored(look, operator), "cpu", rule, UNTOUCHED[rule])
     if is_folded(look, operator):
-        made = carried.get(operator.inputs[0], default.activations)
+        made = asked.carried.get(operator.inputs[0], default.activations)
         place = "cpu" if made in QUANTIZED else "float"
         return Placed(operator, Signature(activations=made), place, "folded", "It is folded into the layer before it.")
-    reason = _float_reason(subject, default, kept, carried, before)
-    if reason is not None and _runs_in_float(subject, row):
-        return Placed(operator, _plain(look, operator), "float", *reason)
+    return _place_real(subject, row, default, asked)
+
+
+def _place_real(subject: Subject, row: OperatorRow, default: Signature, asked: Asked) -> Placed:
+    """An operator on real numbers that the table has a row for."""
+    look, operator = subject.look, subject.operator
+    reason = _float_reason(subject, default, asked)
+    if reason is not None:
+        if _runs_in_float(subject, row):
+            return Placed(operator, plain(look, operator), "float", *reason)
+        if asked.cpu or (subject.table.placement != "cpu" and reason[0] == "left-in-float"):
+            return _refused_in_float(subject, reason[1])
     if row.passes_quantization:
-        return _follower(subject, row, default, carried)
-    return _by_signature(subject, row, default)
+        return _follower(subject, row, default, asked.carried)
+    return _by_signature(subject, row, default, asked.scheme)
 
 
-def _float_reason(
-    subject: Subject,
-    default: Signature,
-    kept: Mapping[int, str],
-    carried: Mapping[int, str],
-    before: frozenset[int],
-) -> tuple[str, str] | None:
+def _float_reason(subject: Subject, default: Signature, asked: Asked) -> tuple[str, str] | None:
     """The rule and sentence by which the scheme or the converter leaves an operator in float, or None."""
     look, operator, _, _ = subject
-    if operator.index in kept:
-        return "kept-in-float", f"The scheme keeps it in float: {kept[operator.index]}."
-    left = why_float(look, operator, default, before, carried) if default.weights in QUANTIZED else None
+    if operator.index in asked.kept:
+        return "kept-in-float", f"The scheme keeps it in float: {asked.kept[operator.index]}."
+    if default.weights not in QUANTIZED:
+        return None
+    left = why_float(look, operator, asked.scheme, asked.before, asked.carried)
     return None if left is None else ("left-in-float", f"It runs in float: {left}.")
+
+
+def _refused_in_float(subject: Subject, why: str) -> Placed:
+    """An operator that has to be float where the table has no float kernel for it."""
+    operator = subject.operator
+    signature = plain(subject.look, operator)
+    failure = rules.no_float_kernel(subject, signature, why)
+    return Placed(operator, signature, "refused", failure.rule, failure.why, failure)
 
 
 def _untouched(subject: Subject) -> str | None:
@@ -176,7 +138,7 @@ def _fallen(subject: Subject, failure: Check, default: Signature) -> Placed:
     place = "refused" if subject.operator.custom else FALLS_TO[failure.rule][subject.table.fallback]
     if place == "refused":
         return Placed(subject.operator, default, place, failure.rule, failure.why, failure)
-    signature = _plain(subject.look, subject.operator) if place == "float" else default
+    signature = plain(subject.look, subject.operator) if place == "float" else default
     where = "in float" if place == "float" else "on the CPU"
     return Placed(subject.operator, signature, place, failure.rule, f"{failure.why.rstrip('.')}; it runs {where}.")
 
@@ -201,24 +163,26 @@ def _moves_float_port(look: View, moved: list[TensorSpec]) -> bool:
     return look.graph.format == "onnx" and len(moved) == 1 and moved[0].index in look.graph.inputs
 
 
-def _by_signature(subject: Subject, row: OperatorRow, default: Signature) -> Placed:
+def _by_signature(subject: Subject, row: OperatorRow, default: Signature, scheme: Scheme | None = None) -> Placed:
     """An operator that computes: the default where the runtime has a kernel for it, else float, else refused."""
     look, operator, table = subject.look, subject.operator, subject.table
     has_weights = bool(views.weights(look, operator))
     floating = default.activations not in QUANTIZED
     if floating and (not has_weights or default.weights not in QUANTIZED) and _runs_in_float(subject, row):
         why = "The scheme quantizes weights only, and it has none." if default.weights in QUANTIZED else "It is float."
-        return Placed(operator, _plain(look, operator), "float", "stays-float", why)
-    wanted = _wanted(look, operator, default)
-    found = fits(row, wanted, has_weights=has_weights)
+        return Placed(operator, plain(look, operator), "float", "stays-float", why)
+    wanted = wanted_of(look, operator, default)
+    is_expanded = scheme is not None and scheme.expands_weights
+    found = None if is_expanded else fits(row, wanted, has_weights=has_weights)
     if found is not None:
         return Placed(operator, found, "cpu", "signature-supported", f"{table.name} has a kernel for {found}.")
-    if default.weights == "float16" and _expands(table, row, look):
-        why = f"Its weights are stored as float16 and expanded to float32 for the float kernel of {table.name}."
+    if (is_expanded or default.weights == "float16") and _expands(table, row, look, wanted.weights):
+        kind = wanted.weights
+        why = f"Its weights are stored as {kind} and expanded to float32 for the float kernel of {table.name}."
         return Placed(operator, wanted, "cpu", "weights-expanded", why)
     if _runs_in_float(subject, row):
         why = f"{table.name} has no kernel for {wanted}, so it runs in float."
-        return Placed(operator, _plain(look, operator), "float", "falls-back-to-float", why)
+        return Placed(operator, plain(look, operator), "float", "falls-back-to-float", why)
     failure = rules.signature_unsupported(subject, wanted)
     return Placed(operator, wanted, "refused", failure.rule, failure.why, failure)
 
@@ -236,20 +200,32 @@ def _runs_in_float(subject: Subject, row: OperatorRow) -> bool:
     return subject.table.fallback != "none" or fits(row, FLOAT32, has_weights=has_weights) is not None
 
 
-def _expands(table: OperatorTable, row: OperatorRow, look: View) -> bool:
-    known = any(kind in table.operators for kind in _EXPANDING[look.graph.format])
-    return known and fits(row, FLOAT32, has_weights=True) is not None
+def _expands(table: OperatorTable, row: OperatorRow, look: View, kind: str | None) -> bool:
+    """Whether the runtime can expand weights of a data type and has a float kernel that reads them."""
+    expanders = (table.operators.get(name) for name in _EXPANDING[look.graph.format])
+    reads = any(found is not None and _reads(found, kind) for found in expanders)
+    return reads and fits(row, FLOAT32, has_weights=True) is not None
 
 
-def _wanted(look: View, operator: Operator, default: Signature) -> Signature:
+def _reads(row: OperatorRow, kind: str | None) -> bool:
+    """Whether a row that turns weights into float reads this data type; any row reads float16, as tables stand."""
+    if row.signatures is None or kind == "float16":
+        return True
+    return any(signature.activations == kind for signature in row.signatures)
+
+
+def wanted_of(look: View, operator: Operator, default: Signature) -> Signature:
+    """The signature that a scheme's default comes to for one operator."""
     if not views.weights(look, operator):
         return Signature(activations=default.activations)
+    if default.weights == "int4" and operator.type in EIGHT_BITS_ONLY:
+        default = dataclasses.replace(default, weights="int8")
     if views.bias(look, operator) is None:
         return dataclasses.replace(default, bias=None)
     return default
 
 
-def _plain(look: View, operator: Operator) -> Signature:
+def plain(look: View, operator: Operator) -> Signature:
     """Float, with as many parts as the operator has operands."""
     if not views.weights(look, operator):
         return Signature(activations="float32")
@@ -261,30 +237,10 @@ def _as_stored(look: View, operator: Operator) -> Signature:
     return Signature(activations=tensor.dtype if tensor else "float32")
 
 
-def _same_types(signature: Signature, wanted: Signature, has_weights: bool) -> bool:
-    if signature.activations != wanted.activations:
-        return False
-    if not has_weights:  # rows that speak of weights hold for two activations of one type
-        return signature.weights in (None, signature.activations)
-    return signature.weights in (None, wanted.weights)
-
-
-def _merged(signature: Signature, wanted: Signature, has_weights: bool) -> Signature:
-    """The wanted signature with what the row demands in its place."""
-    if not has_weights:
-        return Signature(activations=wanted.activations, output=signature.output)
-    return dataclasses.replace(
-        wanted,
-        bias=(signature.bias or wanted.bias) if wanted.bias else None,
-        granularity=signature.granularity or wanted.granularity,
-        symmetric=signature.symmetric or wanted.symmetric,
-        output=signature.output,
-    )
-
-
 def _differs(one: Placed, scheme: Scheme) -> bool:
-    if one.operator.subgraph or one.rule in _UNTOUCHED or one.placement == "refused":
+    if one.operator.subgraph or one.rule in UNTOUCHED or one.placement == "refused":
         return False
     if one.placement == "float":
         return scheme.is_static or one.rule == "falls-back-to-float"
-    return one.signature.granularity not in (None, scheme.default.granularity)
+    narrower = scheme.expands_weights and one.signature.weights not in (None, scheme.default.weights)
+    return narrower or one.signature.granularity not in (None, scheme.default.granularity)

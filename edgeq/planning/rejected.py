@@ -10,6 +10,7 @@ from edgeq.planning.offers import NOT_OFFERED
 from edgeq.planning.schemes import Prefer
 from edgeq.types import ModelGraph, Plan, Rejected, Target
 
+COMES_LATER, NOT_PLANNED, TRIED = "comes-later", "not-offered", "tried"
 _AS_IS = "The model came quantized: it is taken as it stands, never quantized again."
 
 
@@ -17,17 +18,25 @@ def runtimes(graph: ModelGraph, target: Target) -> Iterator[Rejected]:
     """The runtimes that read another format."""
     for runtime in target.runtimes:
         if runtime.format != graph.format:
-            yield Rejected(scheme=runtime.name, why=wrong_format(runtime, graph.format))
+            yield Rejected(scheme=runtime.name, why=wrong_format(runtime, graph.format), rule="runtime-format")
 
 
 def plans(best: Plan, others: Sequence[Plan], prefer: Prefer) -> Iterator[Rejected]:
     """The other plans: the check that one fails, or its place in the order."""
     for plan in others:
-        name = f"{plan.runtime} {schemes.label(plan.scheme)}"
         failed = next((check for check in plan.checks if not check.ok), None)
-        behind = f"{best.runtime} {schemes.label(best.scheme)}"
+        behind = name_of(best)
         why = f"It comes after {behind} when {prefer} is preferred; it is tried when that loses too much accuracy."
-        yield Rejected(scheme=name, why=failed.why if failed else why)
+        yield Rejected(
+            scheme=name_of(plan),
+            why=failed.why if failed else why,
+            rule=failed.rule if failed else COMES_LATER,
+        )
+
+
+def name_of(plan: Plan) -> str:
+    """A plan among the others of a target: its runtime and its scheme."""
+    return f"{plan.runtime} {schemes.label(plan.scheme)}"
 
 
 def never_offered(offered: Sequence[Plan]) -> Iterator[Rejected]:
@@ -35,4 +44,4 @@ def never_offered(offered: Sequence[Plan]) -> Iterator[Rejected]:
     names = {plan.scheme.name for plan in offered}
     for name in schemes.KNOWN:
         if name not in names:
-            yield Rejected(scheme=name, why=_AS_IS if names == {"as_is"} else NOT_OFFERED[name])
+            yield Rejected(scheme=name, why=_AS_IS if names == {"as_is"} else NOT_OFFERED[name], rule=NOT_PLANNED)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Literal, NamedTuple
 
 from edgeq.errors import PlanError
+from edgeq.planning import risks
 from edgeq.types import FLOAT32, Cpu, Plan, RangeMethod, Scheme, Signature
 
 Prefer = Literal["latency", "memory", "accuracy"]
@@ -15,19 +16,34 @@ KNOWN = (
     "static_wi8_ai8",
     "static_wi8_ai8_per_tensor",
     "static_wi8_ai8_mixed",
+    "static_wi8_ai16",
     "dynamic_wi8_af32",
     "weight_only_wf16",
+    "weight_only_wi8",
+    "weight_only_wi4",
     "float32",
     "as_is",
 )
 
 
 class Step(NamedTuple):
-    """One rung of the ladder; `signedness` counts the choices that the CPU's table gives."""
+    """One rung of the ladder; `signedness` counts the choices that the CPU's table gives.
+
+    `on` restricts it to runtimes whose int16 kernels are fast, or to those whose are slow.
+    """
 
     name: str
     ranges: RangeMethod = "min-max"
     signedness: int = 0
+    on: Literal["any", "fast-int16", "slow-int16"] = "any"
+
+
+class Rung(NamedTuple):
+    """A scheme with its place in the ladder and a sentence on its integer types."""
+
+    scheme: Scheme
+    place: int
+    why: str
 
 
 _LADDER = (
@@ -40,11 +56,19 @@ _LADDER = (
     Step("static_wi8_ai8_per_tensor", "min-max"),
     Step("static_wi8_ai8_mixed", "percentile"),
     Step("static_wi8_ai8_mixed", "mean-squared-error"),
+    Step("static_wi8_ai16", on="fast-int16"),
     Step("dynamic_wi8_af32"),
     Step("weight_only_wf16"),
+    Step("weight_only_wi8"),
+    Step("weight_only_wi4"),
+    Step("static_wi8_ai16", on="slow-int16"),
     Step("float32"),
 )
 """Fastest first: integer arithmetic throughout, then in parts, then float arithmetic on smaller weights.
+
+int16 activations come before float arithmetic where kernels for them are optimized: on microcontrollers (CMSIS-NN has
+them) and NPUs (Ethos-U runs them at half the rate of int8). LiteRT's CPU kernels for them are the reference ones: eight
+convolutions took 273 ms on an x86-64, 9 ms in float, 2.5 ms in int8. So there they come last.
 
 Ranges by percentile first: it lost least on most models measured (docs/decisions/0005-ranges.md)."""
 
@@ -52,10 +76,13 @@ _RISK = (
     "as_is",
     "float32",
     "weight_only_wf16",
+    "weight_only_wi8",
+    "static_wi8_ai16",
     "dynamic_wi8_af32",
     "static_wi8_ai8_mixed",
     "static_wi8_ai8",
     "static_wi8_ai8_per_tensor",
+    "weight_only_wi4",
 )
 """Least accuracy at risk first."""
 
@@ -64,8 +91,14 @@ _FLOATING = {
         activations="float32", weights="int8", granularity="per-channel", symmetric="weights"
     ),
     "weight_only_wf16": Signature(activations="float32", weights="float16"),
+    "weight_only_wi8": Signature(activations="float32", weights="int8", granularity="per-channel", symmetric="weights"),
+    "weight_only_wi4": Signature(activations="float32", weights="int4", granularity="per-channel", symmetric="weights"),
     "float32": FLOAT32,
 }
+_AI16 = Signature(activations="int16", weights="int8", bias="int64", granularity="per-channel", symmetric="both")
+_WHY_AI16 = (
+    "int16 activations and int8 weights: fine steps where 8 bits lose too much, for twice the activations' memory."
+)
 
 
 class Signedness(NamedTuple):
@@ -110,16 +143,22 @@ def demand_known(name: str | None) -> None:
         raise PlanError(f"unknown scheme {name!r}", hint=f"use one of {', '.join(KNOWN)}")
 
 
-def ladder(model_format: Format, cpu: Cpu) -> Iterator[tuple[Scheme, str]]:
-    """Every scheme for a float model, fastest first, with a sentence on its integer types."""
+def ladder(model_format: Format, cpu: Cpu, *, fast_int16: bool = False) -> Iterator[Rung]:
+    """Every scheme for a float model, fastest first."""
     choices = signedness(model_format, cpu)
-    for step in _LADDER:
-        if step.signedness < len(choices):
-            choice = choices[step.signedness]
-            default = _FLOATING.get(step.name) or _static(choice, step.name)
-            reduced = choice.reduce_range and step.name not in _FLOATING
-            scheme = Scheme(name=step.name, default=default, ranges=step.ranges, reduce_range=reduced)
-            yield scheme, choice.why
+    speed = "fast-int16" if fast_int16 else "slow-int16"
+    for place, step in enumerate(_LADDER):
+        if step.signedness < len(choices) and step.on in ("any", speed):
+            yield _rung(step, place, choices[step.signedness])
+
+
+def _rung(step: Step, place: int, choice: Signedness) -> Rung:
+    if step.name == "static_wi8_ai16":
+        return Rung(Scheme(name=step.name, default=_AI16, ranges=step.ranges), place, _WHY_AI16)
+    default = _FLOATING.get(step.name) or _static(choice, step.name)
+    reduced = choice.reduce_range and step.name not in _FLOATING
+    scheme = Scheme(name=step.name, default=default, ranges=step.ranges, reduce_range=reduced)
+    return Rung(scheme, place, choice.why)
 
 
 def _static(choice: Signedness, name: str) -> Signature:
@@ -132,12 +171,12 @@ def _static(choice: Signedness, name: str) -> Signature:
     )
 
 
-def order(prefer: Prefer) -> Callable[[Plan, int], float]:
+def order(prefer: Prefer) -> Callable[[Plan, int], tuple[float, ...]]:
     """Sort key of a plan at a place in the ladder: smaller is tried earlier. Raises PlanError."""
-    orders: dict[str, Callable[[Plan, int], float]] = {
-        "latency": lambda _, place: place,
-        "memory": lambda plan, _: plan.memory.ram_bytes,
-        "accuracy": lambda plan, _: _RISK.index(plan.scheme.name),
+    orders: dict[str, Callable[[Plan, int], tuple[float, ...]]] = {
+        "latency": lambda _, place: (place,),
+        "memory": lambda plan, place: (plan.memory.ram_bytes, place),
+        "accuracy": lambda plan, place: (_RISK.index(plan.scheme.name), risks.total(plan.risks), place),
     }
     if prefer not in orders:
         raise PlanError(f"unknown preference {prefer!r}", hint=f"use one of {', '.join(orders)}")

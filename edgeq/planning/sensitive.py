@@ -6,17 +6,38 @@ from edgeq.planning import view as views
 from edgeq.planning.view import View
 from edgeq.types import Operator
 
-_KINDS = {
-    "an exponential spreads its values over many magnitudes": "SOFTMAX LOG_SOFTMAX EXP Softmax LogSoftmax Exp",
-    "rounding errors add up from step to step": "LSTM RNN GRU SVDF UNIDIRECTIONAL_SEQUENCE_LSTM "
-    "UNIDIRECTIONAL_SEQUENCE_RNN BIDIRECTIONAL_SEQUENCE_LSTM BIDIRECTIONAL_SEQUENCE_RNN",
-    "a normalization divides by a statistic of few large values": "LayerNormalization GroupNormalization "
-    "InstanceNormalization SimplifiedLayerNormalization SkipLayerNormalization RMSNormalization LpNormalization "
-    "L2_NORMALIZATION",
-    "a gate scales everything that follows": "HARD_SWISH LOGISTIC TANH GELU HardSwish HardSigmoid Sigmoid Tanh Gelu "
-    "Erf",
+EXPONENTIALS = frozenset(["SOFTMAX", "LOG_SOFTMAX", "EXP", "Softmax", "LogSoftmax", "Exp"])
+CELLS = frozenset(
+    [
+        "LSTM",
+        "RNN",
+        "GRU",
+        "SVDF",
+        "UNIDIRECTIONAL_SEQUENCE_LSTM",
+        "UNIDIRECTIONAL_SEQUENCE_RNN",
+        "BIDIRECTIONAL_SEQUENCE_LSTM",
+        "BIDIRECTIONAL_SEQUENCE_RNN",
+    ]
+)
+NORMALIZATIONS = frozenset(
+    [
+        "LayerNormalization",
+        "GroupNormalization",
+        "InstanceNormalization",
+        "SimplifiedLayerNormalization",
+        "SkipLayerNormalization",
+        "RMSNormalization",
+        "LpNormalization",
+        "L2_NORMALIZATION",
+    ]
+)
+_GATES = ["HARD_SWISH", "LOGISTIC", "TANH", "GELU", "HardSwish", "HardSigmoid", "Sigmoid", "Tanh", "Gelu", "Erf"]
+_REASONS = {
+    **dict.fromkeys(EXPONENTIALS, "an exponential spreads its values over many magnitudes"),
+    **dict.fromkeys(CELLS, "rounding errors add up from step to step"),
+    **dict.fromkeys(NORMALIZATIONS, "a normalization divides by a statistic of few large values"),
+    **dict.fromkeys(_GATES, "a gate scales everything that follows"),
 }
-_REASONS = {kind: why for why, kinds in _KINDS.items() for kind in kinds.split()}
 
 _ROOTS = ("SQRT", "RSQRT", "Sqrt", "Rsqrt")
 _MEANS = ("MEAN", "ReduceMean")
@@ -44,12 +65,11 @@ def sensitive(look: View) -> dict[int, str]:
     """Sensitive operators by index, each with the reason; operators on constants are none of them."""
     found = dict(_between_products(look)) if _is_transformer(look) else {}
     found.update(_ends(look))
+    found.update(dict.fromkeys(written_out(look), _STATISTIC))
     for operator in look.graph.operators:
-        if operator.type in _ROOTS:
-            found.update(dict.fromkeys(_normalization(look, operator), _STATISTIC))
         if operator.type in _REASONS:
             found[operator.index] = _REASONS[operator.type]
-        if _is_gated(look, operator):
+        if is_gated(look, operator):
             found[operator.index] = "it multiplies by a gate"
     return _without_constants(look, found)
 
@@ -62,6 +82,12 @@ def always_float(look: View) -> dict[int, str]:
     if look.graph.format != "onnx" or not _is_transformer(look):
         return {}
     return _without_constants(look, _between_products(look))
+
+
+def written_out(look: View) -> set[int]:
+    """Operators of normalizations that are written out in simple ones, round a square root."""
+    roots = [operator for operator in look.graph.operators if operator.type in _ROOTS]
+    return {index for root in roots for index in _normalization(look, root)}
 
 
 def _without_constants(look: View, found: dict[int, str]) -> dict[int, str]:
@@ -119,7 +145,7 @@ def _after(look: View, root: Operator, steps: int) -> set[int]:
     return reached
 
 
-def _is_gated(look: View, operator: Operator) -> bool:
+def is_gated(look: View, operator: Operator) -> bool:
     """Whether the operator multiplies by the result of a gate (hard-swish, squeeze-and-excite)."""
     if operator.type not in _PRODUCTS:
         return False

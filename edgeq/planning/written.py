@@ -6,11 +6,12 @@ from collections.abc import Mapping
 
 from edgeq.planning import view as views
 from edgeq.planning.view import View
-from edgeq.types import Operator, Signature
+from edgeq.types import Operator, Scheme
 
 _WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 _CLIPS = ("Relu", "Clip")
 _INTEGERS = ("int8", "uint8", "int16")
+_NOT_WRITTEN = "edgeq's converter does not write it in integers"
 
 WRITTEN = {
     "tflite": frozenset(
@@ -102,19 +103,50 @@ WRITTEN = {
 operators that converters/onnx gives to onnxruntime's quantizer for a static scheme. All else, such as recurrent cells,
 stays in float."""
 
+_STATIC_AI16 = WRITTEN["tflite"] - frozenset(
+    ("DEPTH_TO_SPACE", "ELU", "EMBEDDING_LOOKUP", "HARD_SWISH", "SPACE_TO_DEPTH", "SQUARED_DIFFERENCE")
+)
+_ONNX_LAYERS = frozenset((*_WEIGHTED, "GRU", "Gather", "LSTM", "RNN"))
+_LAYERS = ["BATCH_MATMUL", "CONV_2D", "DEPTHWISE_CONV_2D", "EMBEDDING_LOOKUP", "FULLY_CONNECTED", "TRANSPOSE_CONV"]
+
+WRITTEN_BY_SCHEME: Mapping[tuple[str, str], frozenset[str]] = {
+    ("tflite", "static_wi8_ai16"): _STATIC_AI16,
+    ("tflite", "weight_only_wi8"): frozenset(_LAYERS),
+    ("tflite", "weight_only_wi4"): frozenset(_LAYERS),
+    ("onnx", "static_wi8_ai16"): WRITTEN["onnx"],
+    ("onnx", "weight_only_wi8"): _ONNX_LAYERS,
+    ("onnx", "weight_only_wi4"): _ONNX_LAYERS,
+}
+"""What a converter writes under a scheme that has a list of its own, by format and scheme. A scheme of `OWN_LISTS`
+that a format does not name cannot be written in it."""
+
+OWN_LISTS = ("static_wi8_ai16", "weight_only_wi8", "weight_only_wi4")
+EIGHT_BITS_ONLY = ("DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "ConvTranspose", "GRU", "Gather", "LSTM", "RNN")
+"""Layers whose weights stay 8 bits where a scheme wants 4: litert-quantizer has no 4-bit setting for them, and in ONNX
+they lose too much (embeddings: 14 dB became 7). So do ONNX convolutions in groups."""
+
+
+def operators_of(model_format: str, scheme: str) -> frozenset[str]:
+    """Operators that edgeq's converter of a format can write in integers under a scheme; empty for none."""
+    if scheme in OWN_LISTS:
+        return WRITTEN_BY_SCHEME.get((model_format, scheme), frozenset())
+    return WRITTEN[model_format]
+
 
 def why_float(
-    look: View, operator: Operator, default: Signature, before: frozenset[int], carried: Mapping[int, str]
+    look: View, operator: Operator, scheme: Scheme, before: frozenset[int], carried: Mapping[int, str]
 ) -> str | None:
     """Why the converter of the model's format leaves an operator in float; None where it does not.
 
     `before` is `before_weights`; `carried` are the data types of what earlier operators made.
     """
-    is_static = default.activations in _INTEGERS
-    if look.graph.format == "onnx" and not is_static:
+    if scheme.expands_weights:
+        is_written = operator.type in operators_of(look.graph.format, scheme.name)
+        return None if is_written or not views.weights(look, operator) else _NOT_WRITTEN
+    if look.graph.format == "onnx" and not scheme.is_static:
         return None
-    if operator.type not in WRITTEN[look.graph.format]:
-        return "edgeq's converter does not write it in integers"
+    if operator.type not in operators_of(look.graph.format, scheme.name):
+        return _NOT_WRITTEN
     return _why_float_onnx(look, operator, before, carried) if look.graph.format == "onnx" else None
 
 

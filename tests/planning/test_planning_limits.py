@@ -93,7 +93,7 @@ def test_a_tight_budget_leaves_the_schemes_that_fit_in_front(tiny: Any) -> None:
     budgets = Budgets(max_flash_bytes=half_bytes - 1)
     plans = planning.candidates(graph, tiny.target(), tiny.tables(), budgets=budgets, prefer="accuracy")
     assert plans[0].ok
-    assert plans[0].scheme.name == "dynamic_wi8_af32"
+    assert plans[0].scheme.name == "weight_only_wi8"
     refused = [plan for plan in plans if not plan.ok]
     assert "weight_only_wf16" in {plan.scheme.name for plan in refused}
     assert all(plan in plans[-len(refused) :] for plan in refused)

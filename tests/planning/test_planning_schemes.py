@@ -25,13 +25,22 @@ def test_latency_goes_from_static_to_weight_only(tiny: Any) -> None:
         ("static_wi8_ai8_mixed", "mean-squared-error"),
         ("dynamic_wi8_af32", "min-max"),
         ("weight_only_wf16", "min-max"),
+        ("weight_only_wi8", "min-max"),
+        ("weight_only_wi4", "min-max"),
     ]
 
 
 def test_accuracy_goes_from_least_risk_to_most(tiny: Any) -> None:
     plans = planning.candidates(tiny.conv_net().done("x", "y"), tiny.target(), tiny.tables(), prefer="accuracy")
     names = list(dict.fromkeys(name for name, _ in _steps(plans)))
-    assert names == ["weight_only_wf16", "dynamic_wi8_af32", "static_wi8_ai8_mixed", "static_wi8_ai8"]
+    assert names == [
+        "weight_only_wf16",
+        "weight_only_wi8",
+        "dynamic_wi8_af32",
+        "static_wi8_ai8_mixed",
+        "static_wi8_ai8",
+        "weight_only_wi4",
+    ]
 
 
 def test_memory_goes_from_small_to_large(tiny: Any) -> None:

@@ -12,10 +12,14 @@ from edgeq.converters.tflite import stand_in
 from edgeq.planning import view as views
 from edgeq.planning.placement import FRAMED
 from edgeq.planning.written import WRITTEN, before_weights, why_float
-from edgeq.types import FLOAT32, ModelGraph, OperatorRow, Placement, Plan, Signature
+from edgeq.types import FLOAT32, ModelGraph, OperatorRow, Placement, Plan, Scheme, Signature
 
 STATIC = Signature(activations="uint8", weights="int8", bias="int32", granularity="per-channel")
 HALF = Signature(activations="float32", weights="float16")
+
+
+def scheme(default: Signature) -> Scheme:
+    return Scheme(name="any", default=default)
 
 
 def test_the_onnx_list_is_the_converters() -> None:
@@ -102,7 +106,7 @@ def test_branches_that_lead_to_no_weights_are_ends_too(tiny: Any) -> None:
     )
     look = views.view(graph)
     before = before_weights(look)
-    reasons = [why_float(look, operator, STATIC, before, {}) for operator in graph.operators]
+    reasons = [why_float(look, operator, scheme(STATIC), before, {}) for operator in graph.operators]
     assert reasons[0] is None
     assert reasons[1] is not None
     assert reasons[2] is None
@@ -135,7 +139,7 @@ def test_in_a_mixed_plan_clip_and_bias_follow_their_layer_into_float(tiny: Any) 
 def test_schemes_with_float_activations_have_no_ends(tiny: Any, default: Signature) -> None:
     graph = head(tiny)
     look = views.view(graph)
-    reasons = {why_float(look, operator, default, before_weights(look), {}) for operator in graph.operators}
+    reasons = {why_float(look, operator, scheme(default), before_weights(look), {}) for operator in graph.operators}
     assert reasons == {None}
 
 
@@ -159,7 +163,7 @@ def test_only_a_constant_added_to_a_matrix_is_a_bias(
     )
     look = views.view(graph)
     product = graph.operators[0].outputs[0]
-    reason = why_float(look, graph.operators[1], STATIC, before_weights(look), {product: "uint8"})
+    reason = why_float(look, graph.operators[1], scheme(STATIC), before_weights(look), {product: "uint8"})
     assert (reason is None) is is_bias
 
 
