@@ -8,6 +8,7 @@ EdgeqError
 ├── PlanError              no scheme can be planned
 ├── ConvertError           a conversion failed
 ├── BuildError             a bundle cannot be built or is not whole
+│   └── CompilerRefused        the target's compiler does not place what the plan says
 ├── ToolError              a library or program on this host is missing or failed
 ├── OutputError            a result cannot be written on this host
 ├── DeviceError            the device at the other end
@@ -71,6 +72,10 @@ class ConvertError(EdgeqError):
 
 class BuildError(EdgeqError):
     """A bundle cannot be built or is not whole."""
+
+
+class CompilerRefused(BuildError):
+    """The target's compiler does not place what the plan says: the answer is no."""
 
 
 class ToolError(EdgeqError):

@@ -101,7 +101,11 @@ class FileEntry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
-    """What is in a bundle, how it starts and what made it."""
+    """What is in a bundle, how it starts and what made it.
+
+    `estimates` are the target compiler's own predictions (`sram_bytes`, `cycles_total`), never measurements;
+    `placed` counts its operators by where it placed them.
+    """
 
     name: str
     target: str
@@ -116,6 +120,8 @@ class Manifest:
     files: tuple[FileEntry, ...]
     tools: dict[str, str]
     planned_ram_bytes: int | None = None
+    estimates: dict[str, float] = field(default_factory=dict)
+    placed: dict[str, int] = field(default_factory=dict)
     schema_version: int = 1
 
 

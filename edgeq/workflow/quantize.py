@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import resource
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, cast
@@ -161,11 +163,20 @@ def _bundle(found: QuantizedModel, job: Job, target: Target, resume: bool, progr
             return deploying.load_bundle(out)
     progress("building the bundle", 0, 1)
     samples = datasets.samples(job.dataset, job.graph, _golden(job.dataset, job.graph))
-    builder = backends.find("builders", "linux" if target.kind == "android" else target.kind)
     name = f"{job.name}-{found.artifact.sha256[:12]}"
-    built = cast(Bundle, builder.build(found, job.folder, samples, out, name))
+    built = cast(Bundle, _builder(target)(found, job.folder, samples, out, name))
     progress("building the bundle", 1, 1)
     return built
+
+
+def _builder(target: Target) -> Callable[..., object]:
+    """What packs the bundle: the accelerator's compiler where there is one, else the kind's builder."""
+    accelerator = target.accelerator
+    if accelerator is not None and accelerator.name.startswith("ethos-u"):
+        build = backends.find("builders", "ethosu").build
+        return functools.partial(build, accelerator=accelerator)
+    found = backends.find("builders", "linux" if target.kind == "android" else target.kind).build
+    return cast("Callable[..., object]", found)
 
 
 def _golden(dataset: Dataset, graph: ModelGraph) -> list[int]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgeq import models, store, types
+from edgeq import builders, models, store, types
 from edgeq.builders import linux
 from edgeq.errors import BuildError, OutputError
 from edgeq.runtimes import litert
@@ -103,7 +103,7 @@ def test_there_are_at_least_sixteen_vectors(tmp_path: Path, quantized: types.Qua
 
 
 def test_fillers_differ_from_each_other_and_are_the_same_every_time() -> None:
-    one, two = (linux.at_least(_samples(2)) for _ in range(2))
+    one, two = (builders.at_least(_samples(2)) for _ in range(2))
     flat = [np.concatenate([array.ravel() for array in vector]).tobytes() for vector in one]
     assert len(set(flat)) == 16
     assert all(np.array_equal(a[0], b[0]) for a, b in zip(one, two, strict=True))
