@@ -53,12 +53,16 @@ def cases(table: OperatorTable) -> list[Case]:
 
 def prove(cases: Sequence[Case], table: OperatorTable, *, progress: Progress = silent) -> Iterator[Outcome]:  # noqa: ARG001
     """Run each case in a child process; a crash or a hang of onnxruntime is a refusal."""
-    for done, (case, answer) in enumerate(
-        zip(cases, child.run(f"{__name__}:judge", cases, _LIMITS), strict=True), start=1
-    ):
+    answers = child.run(f"{__name__}:judge", cases, _LIMITS)
+    for done, (case, answer) in enumerate(zip(cases, answers, strict=True), start=1):
+        verdict = survived(answer)
         progress("verify", done, len(cases))
-        verdict = Verdict("refused", f"onnxruntime {answer.why}") if isinstance(answer, child.Lost) else answer
         yield Outcome(case=case, result=verdict.result, why=verdict.why)
+
+
+def survived(answer: Verdict | child.Lost) -> Verdict:
+    """The child's verdict, or what the loss of the child says."""
+    return Verdict("refused", f"onnxruntime {answer.why}") if isinstance(answer, child.Lost) else answer
 
 
 def judge(case: Case) -> Verdict:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edgeq import targets
+from edgeq import conformance, targets
 from edgeq.testing.tflite import Graph, Node, Tensor, tflite_bytes
 from edgeq.types import Signature
 
@@ -212,65 +212,13 @@ def test_claimed_layer_runs_in_litert(name: str, signature: Signature) -> None:
     assert layer(name, signature) < NEAR
 
 
-# --- ONNX: what is fused ---------------------------------------------------------------------
-
-ONNX = targets.load_table("onnx-ort-cpu").operators
-ONNX_ONE = ("Sigmoid", "LeakyRelu", "Softmax", "GlobalAveragePool", "AveragePool", "MaxPool", "Transpose", "Flatten")
-ONNX_ONE += (
-    "Tanh",
-    "Elu",
-    "HardSigmoid",
-    "Gelu",
-    "Erf",
-    "Exp",
-    "Abs",
-    "Neg",
-    "GlobalMaxPool",
-    "SpaceToDepth",
-    "DepthToSpace",
-)
-ONNX_TWO = ("Add", "Mul", "Concat", "Sub", "Div", "Max", "Min", "MatMul", "Pow")
-ATTRIBUTES: dict[str, dict[str, Any]] = {
-    "AveragePool": {"kernel_shape": [2, 2]},
-    "MaxPool": {"kernel_shape": [2, 2]},
-    "Concat": {"axis": 1},
-    "SpaceToDepth": {"blocksize": 2},
-    "DepthToSpace": {"blocksize": 2},
-}
+# --- ONNX: the whole table -------------------------------------------------------------------
 
 
-def optimised(name: str, dtype: str, folder: Any) -> list[str]:
-    """Operators of the graph that onnxruntime makes of one operator between quantized tensors."""
-    import onnx
-    import onnxruntime
-    from onnx import TensorProto, helper, numpy_helper
-
-    feeds = ("a", "b") if name in ONNX_TWO else ("a",)
-    nodes = []
-    constants = [numpy_helper.from_array(np.float32(0.01), "s"), numpy_helper.from_array(np.array(3, dtype), "z")]
-    for key in feeds:
-        nodes.append(helper.make_node("QuantizeLinear", [key, "s", "z"], [key + "q"]))
-        nodes.append(helper.make_node("DequantizeLinear", [key + "q", "s", "z"], [key + "d"]))
-    nodes.append(helper.make_node(name, [key + "d" for key in feeds], ["y"], **ATTRIBUTES.get(name, {})))
-    nodes.append(helper.make_node("QuantizeLinear", ["y", "s", "z"], ["yq"]))
-    nodes.append(helper.make_node("DequantizeLinear", ["yq", "s", "z"], ["yd"]))
-    inputs = [helper.make_tensor_value_info(key, TensorProto.FLOAT, X.shape) for key in feeds]
-    output = helper.make_tensor_value_info("yd", TensorProto.FLOAT, None)
-    graph = helper.make_graph(nodes, "g", inputs, [output], constants)
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
-    options = onnxruntime.SessionOptions()
-    options.optimized_model_filepath = str(folder / "optimised.onnx")
-    options.log_severity_level = 4
-    onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    return [node.op_type for node in onnx.load(folder / "optimised.onnx").graph.node]
-
-
-@pytest.mark.parametrize("name", ONNX_ONE + ONNX_TWO)
-@pytest.mark.parametrize("dtype", INTEGER)
-def test_table_tells_what_onnxruntime_fuses(name: str, dtype: str, tmp_path: Any) -> None:
-    row = ONNX[name].signatures
-    claimed = row is None or any(one.activations == dtype for one in row)
-    operators = optimised(name, dtype, tmp_path)
-    feeds = 2 if name in ONNX_TWO else 1
-    is_fused = operators.count("DequantizeLinear") == 1 and operators.count("QuantizeLinear") == feeds
-    assert is_fused == claimed, operators
+def test_onnxruntime_table_says_what_onnxruntime_does() -> None:
+    found = conformance.verify(targets.load_table("onnx-ort-cpu"), "")
+    wrong = [f"{one.case.operator} {one.case.signature} {one.case.variant}: {one.why}" for one in found.details]
+    assert (found.false_claims, found.missed) == (0, 0), wrong
+    assert found.proved > 1000
+    assert found.denied > 500
+    assert found.version == targets.load_table("onnx-ort-cpu").version

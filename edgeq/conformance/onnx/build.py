@@ -277,7 +277,7 @@ def _bias(parts: Parts, case: Case, place: int, steps: list[numbers.Step]) -> st
     layer = numbers.stored(recipe.operands[before], case.signature, f"x{before}")
     scales = (layer.scales * np.float32(steps[0].scale)).astype(np.float32)
     integers = np.round(real_values(recipe.operands[place], name) / scales).astype(np.int32)
-    axis = {"axis": 0} if layer.per_channel else {}
+    axis: dict[str, Any] = {"axis": 0} if layer.per_channel else {}
     one = scales if layer.per_channel else scales.reshape(())
     names = [parts.hold(f"{name}_scale", one), parts.hold(f"{name}_zero", np.zeros_like(one, dtype=np.int32))]
     return parts.node("DequantizeLinear", [parts.hold(f"{name}_q", integers), *names], [name], **axis)
@@ -291,7 +291,8 @@ def _dequantized(parts: Parts, name: str, layer: numbers.Stored) -> str:
         parts.hold(f"{name}_scale", layer.scales.reshape(shape)),
         parts.hold(f"{name}_zero", zeros, layer.dtype),
     ]
-    return parts.node("DequantizeLinear", names, [name], **({"axis": layer.axis} if layer.per_channel else {}))
+    axis: dict[str, Any] = {"axis": layer.axis} if layer.per_channel else {}
+    return parts.node("DequantizeLinear", names, [name], **axis)
 
 
 def _pair(parts: Parts, name: str, own: numbers.Step) -> str:
@@ -331,10 +332,11 @@ def _attributes(recipe: Recipe, dtype: str) -> dict[str, Any]:
 
 
 def _content(parts: Parts, opset: int) -> bytes:
-    from onnx import ValueInfoProto, helper
+    from onnx import ValueInfoProto, helper, shape_inference
 
-    outputs = [ValueInfoProto(name=name) for name in parts.outputs]  # runtimes infer their types
+    outputs = [ValueInfoProto(name=name) for name in parts.outputs]
     graph = helper.make_graph(parts.nodes, "one_operator", parts.inputs, outputs, parts.constants)
     opsets = [helper.make_opsetid("", opset), helper.make_opsetid("com.microsoft", 1)]
     version = next((ir for newest, ir in _IR_VERSIONS if opset < newest), _NEWEST_IR)
-    return bytes(helper.make_model(graph, opset_imports=opsets, ir_version=version).SerializeToString())
+    model = helper.make_model(graph, opset_imports=opsets, ir_version=version)
+    return bytes(shape_inference.infer_shapes(model).SerializeToString())  # gives the outputs their types

@@ -63,24 +63,17 @@ def step(values: Array, dtype: str, *, symmetric: bool = False) -> Step:
 
 def stored(operand: Operand, signature: Signature, salt: str) -> Stored:
     """Weights in the signature's type, granularity and symmetry; channels differ in size and, if asymmetric, centre."""
-    dtype, axis = signature.weights or "int8", operand.axis
-    values = real_values(operand, salt)
-    channels = operand.shape[axis]
-    shape = [1] * values.ndim
-    shape[axis] = -1
+    dtype, axis, values = signature.weights or "int8", operand.axis, real_values(operand, salt)
     low, high = RANGES[dtype]
-    middle = (low + high + 1) // 2
-    count = channels if signature.granularity == "per-channel" else 1
-    factors = np.linspace(1.0, 0.4, count, dtype=np.float32)
-    shifts = (
-        np.round(np.linspace(0.1, 0.3, count) * _REACH[dtype]) if signature.symmetric == "none" else np.zeros(count)
-    )
-    zeros = (middle + shifts).astype(np.int32)
-    reach = _REACH[dtype] - shifts
-    largest = float(np.abs(values).max())
-    scales = (largest / (_REACH[dtype] * 0.7) * factors).astype(np.float32)
-    scaled = values * factors.reshape(shape if count > 1 else [1] * values.ndim)
-    broad = (lambda row: row.reshape(shape)) if count > 1 else (lambda row: row.reshape([1] * values.ndim))
-    steps = np.clip(np.round(scaled / broad(scales)), -broad(reach), broad(reach))
-    integers = (steps + broad(zeros)).astype("int8" if dtype == "int4" else dtype)
-    return Stored(integers, scales, zeros, dtype, axis, count > 1)
+    reach = _REACH[dtype]
+    count = operand.shape[axis] if signature.granularity == "per-channel" else 1
+    shape = [1] * values.ndim
+    shape[axis] = count
+    factors = np.linspace(1.0, 0.4, count).reshape(shape)
+    is_free = signature.symmetric == "none"
+    shifts = (np.round(np.linspace(0.1, 0.3, count) * reach) if is_free else np.zeros(count)).reshape(shape)
+    scales = np.abs(values).max() / (reach * 0.7) * factors
+    steps = np.clip(np.round(values * factors / scales), shifts - reach, reach - shifts)
+    zeros = ((low + high + 1) // 2 + shifts).astype(np.int32)
+    integers = (steps + zeros).astype("int8" if dtype == "int4" else dtype)
+    return Stored(integers, scales.astype(np.float32).ravel(), zeros.ravel(), dtype, axis, count > 1)
