@@ -125,7 +125,7 @@ def _of_runtime(
     fallback = None if runtime.fallback is None else _table(target, runtime.fallback, tables)
     survey = ground.survey(look, _table(target, runtime.operators, tables), fallback)
     measured = tuple(one for one in asked.observations if one.runtime == runtime.name)
-    scene = draft.Scene(survey, target, runtime, struck, asked.spread or {}, measured)
+    scene = draft.Scene(survey, target, runtime, struck, asked.spread or {}, measured, {})
     drafts: dict[object, draft.Draft] = {}
     for offer in offers(survey, target, asked.scheme):
         key = (offer.scheme.name, offer.scheme.default)

@@ -35,7 +35,7 @@ class Draft(NamedTuple):
 
 
 class Scene(NamedTuple):
-    """One runtime of a target before one model, and what is known of both."""
+    """One runtime of a target before one model, and what is known of both; `arenas` are those laid out already."""
 
     ground: Survey
     target: Target
@@ -43,14 +43,17 @@ class Scene(NamedTuple):
     of_graph: tuple[risks.Struck, ...]
     spread: risks.Spread
     observations: Sequence[Observation]
+    arenas: memory.Arenas
 
 
 def draw(scene: Scene, offer: Offer) -> Draft:
     """Place every operator and predict memory, latency and what is at risk."""
     survey, target = scene.ground, scene.target
     as_is = offer.scheme.name == "as_is"
-    placed = arriving.place_as_is(survey) if as_is else placement.place(survey, offer.scheme, offer.kept)
-    planned = memory.predict(survey.look, placed, target, scene.runtime, as_is=as_is)
+    placed = offer.placed
+    if placed is None:
+        placed = arriving.place_as_is(survey) if as_is else placement.place(survey, offer.scheme, offer.kept)
+    planned = memory.predict(survey.look, placed, target, scene.runtime, scene.arenas, as_is=as_is)
     predicted, unavailable = latency.predict(survey.look, placed, target, scene.observations)
     at_risk = () if as_is else risks.of_plan(scene.of_graph, placed, scene.spread)
     return Draft(placed, planned, predicted, unavailable, at_risk)

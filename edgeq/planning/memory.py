@@ -44,8 +44,12 @@ _OVERHEAD = {
 zero point, and two nodes with their names. An expanded tensor has an operator of its own that makes it float32."""
 
 
+Arenas = dict[frozenset[tuple[int, str]], int]
+"""Bytes of one runtime's arena by the data types of activations: schemes share most of them."""
+
+
 def predict(
-    look: View, placed: Iterable[Placed], target: Target, runtime: RuntimeSpec, *, as_is: bool
+    look: View, placed: Iterable[Placed], target: Target, runtime: RuntimeSpec, known: Arenas, *, as_is: bool
 ) -> PlannedMemory:
     """Bytes of the file, of the activations, and at run time.
 
@@ -56,8 +60,11 @@ def predict(
     """
     placed = tuple(placed)
     flash_bytes = look.graph.size_bytes if as_is else _file_bytes(look, placed)
-    retyped = _retyped_graph(look, {} if as_is else dtypes(look, placed))
-    activations_bytes = arenas.arena_bytes(runtime.name, retyped)
+    kinds = {} if as_is else dtypes(look, placed)
+    key = frozenset(kinds.items())
+    if key not in known:
+        known[key] = arenas.arena_bytes(runtime.name, _retyped_graph(look, kinds))
+    activations_bytes = known[key]
     resident_bytes = 0 if target.kind == "mcu" else flash_bytes
     resident_bytes += 0 if as_is else _expanded_bytes(look, placed)
     return PlannedMemory(

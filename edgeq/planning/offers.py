@@ -27,12 +27,16 @@ NOT_OFFERED = {
 
 
 class Offer(NamedTuple):
-    """A scheme to plan: its place in the ladder, the reason for its integer types, what it keeps in float and why."""
+    """A scheme to plan: its place in the ladder, the reason for its integer types, what it keeps in float and why.
+
+    `placed` are the operators under it, where offering it needed them.
+    """
 
     scheme: Scheme
     place: int = 0
     why: str = ""
     kept: Mapping[int, str] = {}
+    placed: tuple[Placed, ...] | None = None
 
 
 def offers(ground: Survey, target: Target, name: str | None) -> list[Offer]:
@@ -40,13 +44,14 @@ def offers(ground: Survey, target: Target, name: str | None) -> list[Offer]:
     graph = ground.look.graph
     if name == "as_is" or (name is None and graph.state in ("quantized", "weights")):
         return [Offer(arriving.scheme_as_is(ground.look))]
-    rungs = [Offer(*rung) for rung in ladder(graph.format, target, ground.table)]
     always = always_float(ground.look)
     kept = {**always, **sensitive(ground.look)}
-    unfit = set() if name else _unfit(ground, rungs, always, kept)
-    wanted = [rung for rung in rungs if rung.scheme.name == (name or rung.scheme.name)]
-    fit = [rung for rung in wanted if rung.scheme.name not in unfit]
-    return [rung._replace(kept=_kept_by(rung.scheme, always, kept)) for rung in fit]
+    rungs = [
+        Offer(rung.scheme, rung.place, rung.why, _kept_by(rung.scheme, always, kept))
+        for rung in ladder(graph.format, target, ground.table)
+        if name in (None, rung.scheme.name)
+    ]
+    return rungs if name else _fit(ground, rungs)
 
 
 def _kept_by(scheme: Scheme, always: Mapping[int, str], kept: Mapping[int, str]) -> Mapping[int, str]:
@@ -61,25 +66,35 @@ def ladder(model_format: Literal["tflite", "onnx"], target: Target, table: Opera
     return schemes.ladder(model_format, target.cpu, fast_int16=fast)
 
 
-def _unfit(ground: Survey, rungs: list[Offer], always: Mapping[int, str], kept: Mapping[int, str]) -> set[str]:
-    """Schemes that are no candidates of their own here."""
-    static = rungs[0].scheme
-    plain = placement.place(ground, static, always)
-    mixed = placement.place(ground, static, kept)
-    granular = "static_wi8_ai8_per_tensor" if _takes_per_channel(ground, plain) else "static_wi8_ai8"
-    differs = any(place_of(one) != place_of(other) for one, other in zip(plain, mixed, strict=True))
-    empty = {rung.scheme.name for rung in rungs if rung.scheme.name in OWN_LISTS and not _gives(ground, rung, always)}
-    return {"float32", granular} | empty | (set() if differs else {"static_wi8_ai8_mixed"})
+def _fit(ground: Survey, rungs: list[Offer]) -> list[Offer]:
+    """The schemes that are candidates of their own here; what was placed to find out goes along."""
+    static = _first(rungs, "static_wi8_ai8")
+    mixed = _first(rungs, "static_wi8_ai8_mixed")
+    placed = {_key(rung): placement.place(ground, rung.scheme, rung.kept) for rung in (static, mixed)}
+    plain, parts = placed[_key(static)], placed[_key(mixed)]
+    unfit = {"float32", "static_wi8_ai8_per_tensor" if _takes_per_channel(ground, plain) else "static_wi8_ai8"}
+    if all(place_of(one) == place_of(other) for one, other in zip(plain, parts, strict=True)):
+        unfit.add("static_wi8_ai8_mixed")
+    for rung in rungs:
+        if rung.scheme.name in OWN_LISTS and operators_of(ground.look.graph.format, rung.scheme.name):
+            placed[_key(rung)] = placement.place(ground, rung.scheme, rung.kept)
+    unfit |= {name for name in OWN_LISTS if not any(_gives(rung, placed) for rung in rungs if rung.scheme.name == name)}
+    return [rung._replace(placed=placed.get(_key(rung))) for rung in rungs if rung.scheme.name not in unfit]
 
 
-def _gives(ground: Survey, rung: Offer, always: Mapping[int, str]) -> bool:
-    """Whether an operator would have the data types that the scheme is about."""
-    if not operators_of(ground.look.graph.format, rung.scheme.name):
-        return False
-    wanted = rung.scheme.default
-    placed = placement.place(ground, rung.scheme, _kept_by(rung.scheme, always, always))
+def _first(rungs: list[Offer], name: str) -> Offer:
+    return next(rung for rung in rungs if rung.scheme.name == name)
+
+
+def _key(rung: Offer) -> tuple[str, Signature]:
+    return rung.scheme.name, rung.scheme.default
+
+
+def _gives(rung: Offer, placed: Mapping[tuple[str, Signature], tuple[Placed, ...]]) -> bool:
+    """Whether an operator has the data types that the scheme is about."""
     rule = "weights-expanded" if rung.scheme.expands_weights else "signature-supported"
-    return any(one.rule == rule and _has(one.signature, wanted) for one in placed)
+    wanted = rung.scheme.default
+    return any(one.rule == rule and _has(one.signature, wanted) for one in placed.get(_key(rung), ()))
 
 
 def _has(signature: Signature, wanted: Signature) -> bool:

@@ -208,8 +208,8 @@ def _expands(table: OperatorTable, row: OperatorRow, look: View, kind: str | Non
 
 
 def _reads(row: OperatorRow, kind: str | None) -> bool:
-    """Whether a row that turns weights into float reads this data type; any row reads float16, as tables stand."""
-    if row.signatures is None or kind == "float16":
+    """Whether a row that turns weights into float reads this data type."""
+    if row.signatures is None:
         return True
     return any(signature.activations == kind for signature in row.signatures)
 

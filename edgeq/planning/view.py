@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 from edgeq.types import ModelGraph, Operator, TensorSpec
@@ -54,6 +55,8 @@ class View(NamedTuple):
     producers: dict[int, Operator]
     consumers: dict[int, list[Operator]]
     constants: frozenset[int]
+    layers: Mapping[int, tuple[TensorSpec, ...]] = MappingProxyType({})
+    """The weights of each operator by its index, where they were looked for already."""
 
 
 def view(graph: ModelGraph) -> View:
@@ -69,7 +72,8 @@ def view(graph: ModelGraph) -> View:
             consumers.setdefault(index, []).append(operator)
         if operator.type == "Constant" or (inputs and constants.issuperset(inputs)):
             constants.update(operator.outputs)
-    return View(graph, tensors, producers, consumers, frozenset(constants))
+    look = View(graph, tensors, producers, consumers, frozenset(constants))
+    return look._replace(layers={operator.index: _weights(look, operator) for operator in graph.operators})
 
 
 def operands(look: View, operator: Operator) -> Iterator[TensorSpec]:
@@ -89,6 +93,11 @@ def at(look: View, operator: Operator, position: int) -> TensorSpec | None:
 
 def weights(look: View, operator: Operator) -> tuple[TensorSpec, ...]:
     """The constant operands that are weights; `MatMul` of two activations has none."""
+    found = look.layers.get(operator.index)
+    return _weights(look, operator) if found is None else found
+
+
+def _weights(look: View, operator: Operator) -> tuple[TensorSpec, ...]:
     positions = WEIGHTS_AT.get(operator.type, ())
     if look.graph.format == "onnx":
         positions = _ONNX_WEIGHTS_AT.get(operator.type, positions)
