@@ -1,0 +1,79 @@
+"""Target profiles and operator tables: YAML on the shelf, or a user's own, to dataclasses."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from pathlib import Path
+
+from edgeq.errors import TargetError
+from edgeq.targets.names import DATA_TYPES, NAME
+from edgeq.targets.profiles import read_profile
+from edgeq.targets.tables import read_table
+from edgeq.types import OperatorTable, Target
+
+__all__ = ["DATA_TYPES", "NAME", "folders", "load", "load_all", "load_table", "load_tables", "names"]
+
+
+def folders() -> list[Path]:
+    """Folders with profiles: those in EDGEQ_TARGETS, then the shelf."""
+    own = [Path(part) for part in os.environ.get("EDGEQ_TARGETS", "").split(os.pathsep) if part]
+    return [*own, _shelf()]
+
+
+def _shelf() -> Path:
+    package = Path(__file__).resolve().parents[1]
+    installed = package / "_data" / "targets"
+    return installed if installed.is_dir() else package.parent / "targets"
+
+
+def names() -> list[str]:
+    """Names of all profiles, sorted."""
+    return sorted({path.stem for folder in folders() for path in folder.glob("*.yaml") if NAME.fullmatch(path.stem)})
+
+
+def load_all() -> list[Target]:
+    """All profiles, by name; raises TargetError."""
+    return [load(name) for name in names()]
+
+
+def load(ref: str | Path) -> Target:
+    """The profile with that name, or in that YAML file; raises TargetError with the file and line."""
+    path = _own_file(ref)
+    return read_profile(path if path else _named(str(ref), names(), "target", ""))
+
+
+def load_table(name: str, *, beside: Path | None = None) -> OperatorTable:
+    """The operator table with that name, from `operators/` beside the file `beside` (or its folder), else the shelf."""
+    places = [beside.parent / "operators", beside.parent] if beside else []
+    for folder in places:
+        path = folder / f"{name}.yaml"
+        if NAME.fullmatch(name) and path.is_file():
+            return read_table(path)
+    return read_table(_named(name, _table_names(), "operator table", "operators"))
+
+
+def load_tables(target: Target, ref: str | Path | None = None) -> dict[str, OperatorTable]:
+    """The operator tables of a target's runtimes, those of fallbacks too, by table name; `ref` is what the target was loaded from."""
+    beside = _own_file(ref) if ref is not None else None
+    named = (name for spec in target.runtimes for name in (spec.operators, spec.fallback) if name is not None)
+    return {name: load_table(name, beside=beside) for name in dict.fromkeys(named)}
+
+
+def _own_file(ref: str | Path) -> Path | None:
+    """The path of a user's own file; None for a name of the shelf."""
+    is_file = isinstance(ref, Path) or os.sep in ref or ref.endswith((".yaml", ".yml"))
+    return Path(ref) if is_file else None
+
+
+def _table_names() -> list[str]:
+    return sorted({path.stem for folder in folders() for path in (folder / "operators").glob("*.yaml")})
+
+
+def _named(name: str, known: list[str], kind: str, subfolder: str) -> Path:
+    if name not in known or not NAME.fullmatch(name):
+        close = difflib.get_close_matches(name[:100], known, n=3, cutoff=0.5)
+        hint = f"did you mean {' or '.join(close)}?" if close else f"known are: {', '.join(known)}"
+        raise TargetError(f"no {kind} is called {name[:100]!r}", hint=hint)
+    paths = (folder / subfolder / f"{name}.yaml" for folder in folders())
+    return next(path for path in paths if path.is_file())
