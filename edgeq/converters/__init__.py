@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import resource
 import sys
+from collections import Counter
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -26,6 +28,16 @@ class Convert(Protocol):
         OutputError. Scores are left open: evaluation fills them.
         """
         ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """What one call of `convert` works on."""
+
+    graph: ModelGraph
+    plan: Plan
+    dataset: Dataset | None
+    progress: Progress
 
 
 def describe(
@@ -61,6 +73,12 @@ def describe(
         seconds=round(seconds, 3),
         peak_rss_bytes=peak_rss_bytes(),
     )
+
+
+def listed(what: str, counts: Counter[str]) -> list[str]:
+    """A note that counts types of operators, or none."""
+    shown = ", ".join(f"{name} ({count})" for name, count in sorted(counts.items()))
+    return [f"{what}: {shown}"] if counts else []
 
 
 def peak_rss_bytes() -> int:

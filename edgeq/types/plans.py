@@ -31,7 +31,7 @@ class Scheme:
     @property
     def is_static(self) -> bool:
         """Whether activations are quantized ahead of time, so that calibration is needed."""
-        return self.default.activations in ("int8", "uint8", "int16")
+        return self.default.activations in ("int8", "uint8", "int16", "uint16")
 
     @property
     def expands_weights(self) -> bool:

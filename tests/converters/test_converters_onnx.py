@@ -436,7 +436,7 @@ def test_static_needs_samples(conv: Bound, tmp_path: Path) -> None:
 
 def test_unknown_schemes_and_types_are_named(conv: Bound, tmp_path: Path) -> None:
     refuse(conv, Scheme(name="ternary", default=FLOAT32), tmp_path / "x.onnx", "ternary")
-    refuse(conv, static("int16", "int8"), tmp_path / "x.onnx", "int16/int8")
+    refuse(conv, static("int8", "int4"), tmp_path / "x.onnx", "int8/int4")
 
 
 def test_quantized_models_are_not_quantized_again(conv: Bound, tmp_path: Path) -> None:

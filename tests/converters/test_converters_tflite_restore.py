@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -150,13 +151,38 @@ def test_scales_that_do_not_fit_the_axis_are_refused() -> None:
         restore.real_values(model, tensor)
 
 
-@pytest.mark.parametrize("kind", ["INT4", "BOOL"])
+@pytest.mark.parametrize("kind", ["UINT4", "INT2", "BOOL"])
 def test_other_types_are_refused_by_name(kind: str) -> None:
     from ai_edge_litert import schema_py_generated as schema
 
     model, tensor = holder(np.zeros(4, np.int8), "int8", np.ones(1, np.float32), np.zeros(1, np.int64), 0)
     tensor.type = getattr(schema.TensorType, kind)
-    with pytest.raises(ConvertError, match="4-bit" if kind == "INT4" else kind):
+    with pytest.raises(ConvertError, match={"UINT4": "unsigned 4-bit", "INT2": "2-bit"}.get(kind, kind)):
+        restore.real_values(model, tensor)
+
+
+@pytest.mark.parametrize("shape", [(3, 5), (4, 4), (1,), (0, 3)])
+def test_nibbles_are_unpacked_low_half_first(shape: tuple[int, ...]) -> None:
+    from ai_edge_litert import schema_py_generated as schema
+
+    values = RANDOM.integers(-8, 8, shape)
+    flat = np.pad(values.reshape(-1), (0, values.size % 2)).astype(np.uint8) & 15
+    raw = (flat[::2] | (flat[1::2] << 4)).astype(np.uint8).view(np.int8)
+    model, tensor = holder(raw, "int8", np.array([0.5], np.float32), np.zeros(1, np.int64), 0)
+    tensor.shape, tensor.type = list(shape), schema.TensorType.INT4
+    assert np.array_equal(restore.real_values(model, tensor), values.astype(np.float32) / 2)
+    tensor.shape = [*shape, 3]
+    with pytest.raises(ConvertError, match="do not fit") if values.size else contextlib.nullcontext():
+        restore.real_values(model, tensor)
+
+
+@pytest.mark.parametrize("shape", [(-3, -5), (2**31, 2**31), (-1, 4)])
+def test_hostile_shapes_of_nibbles_are_refused(shape: tuple[int, ...]) -> None:
+    from ai_edge_litert import schema_py_generated as schema
+
+    model, tensor = holder(np.zeros(8, np.int8), "int8", np.ones(1, np.float32), np.zeros(1, np.int64), 0)
+    tensor.shape, tensor.type = list(shape), schema.TensorType.INT4
+    with pytest.raises(ConvertError, match="do not fit"):
         restore.real_values(model, tensor)
 
 
@@ -178,7 +204,7 @@ def moving_graph() -> Graph:
 
 def test_stand_ins_are_taken_back(tmp_path: Path) -> None:
     model = flatbuffer.load(write_tflite(tmp_path / "d.tflite", moving_graph()))
-    codes = stand_in.put(model)
+    codes = stand_in.put(model, "int8")
     assert types(model) == ["SPACE_TO_DEPTH"]
     stand_in.take(model, codes)
     assert types(model) == ["DEPTH_TO_SPACE"]

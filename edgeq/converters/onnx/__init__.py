@@ -19,24 +19,22 @@ from pathlib import Path
 from typing import Any
 
 from edgeq import store
-from edgeq.converters import describe
-from edgeq.converters.onnx import calibration, floating, prepare, static
+from edgeq.converters import Job, describe, listed
+from edgeq.converters.onnx import calibration, floating, prepare, static, weights
 from edgeq.converters.onnx.kernels import kernel_gap, kernels
 from edgeq.errors import ConvertError, ModelError
 from edgeq.runtimes import onnxruntime as runtime
-from edgeq.types import Dataset, ModelGraph, Plan, Port, Progress, QuantizedModel, silent
+from edgeq.types import Dataset, ModelGraph, Plan, Port, Progress, QuantizedModel, Signature, silent
 
 __all__ = ["convert", "kernel_gap", "kernels"]
 
+_STATIC = ("static_wi8_ai8", "static_wi8_ai8_per_tensor", "static_wi8_ai8_mixed", "static_wi8_ai16")
 _INTEGERS = ("int8", "uint8")
+_ACTIVATIONS = (*_INTEGERS, "int16", "uint16")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Job:
-    graph: ModelGraph
-    plan: Plan
-    dataset: Dataset | None
-    progress: Progress
+class _Job(Job):
     folder: Path
 
 
@@ -81,11 +79,11 @@ def _road(graph: ModelGraph, plan: Plan) -> Callable[[_Job], Made]:
         raise ConvertError("is quantized already and is never quantized again", where=graph.path, hint="scheme as_is")
     if name in _ROADS:
         return _ROADS[name]
-    if not name.startswith("static_"):
-        raise ConvertError(f"there is no ONNX scheme {name!r}", hint=f"known: {', '.join(_ROADS)}, static_wi8_ai8")
+    if name not in _STATIC:
+        raise ConvertError(f"there is no ONNX scheme {name!r}", hint=f"known: {', '.join((*_STATIC, *_ROADS))}")
     used = (plan.scheme.default.activations, plan.scheme.default.weights or "int8")
-    if not set(used) <= set(_INTEGERS):
-        raise ConvertError(f"ONNX models are quantized to int8 and uint8, not to {'/'.join(used)}")
+    if used[0] not in _ACTIVATIONS or used[1] not in _INTEGERS:
+        raise ConvertError(f"ONNX models are not quantized to {'/'.join(used)}", hint="uint8/int8 or int16/int8")
     return _static
 
 
@@ -115,6 +113,21 @@ def _halved(job: _Job) -> Made:
     return model.SerializeToString(), [*notes, f"{count} weights are stored as float16"]
 
 
+def _shrunk(job: _Job) -> Made:
+    original, notes = _restored(job)
+    where, bits = job.graph.path, _BITS[job.plan.scheme.name]
+    model = prepare.prepared(original, job.folder, where, weights.OPSET[bits])
+    excluded = _excluded(job, original, model)
+    asked = {node.name: bits for node in model.graph.node if node.name not in excluded}
+    asked.update(dict.fromkeys(_covered(job, original, model, lambda one: one.weights == "int8"), 8))
+    done = weights.shrink(model, asked)
+    if not done:
+        raise ConvertError("holds no weights that can be stored as integers", where=where)
+    prepare.check_size(model, where)
+    kinds = Counter(node.op_type for node in model.graph.node if done.get(node.name, bits) > bits)
+    return model.SerializeToString(), notes + listed("weights in 8 bits", kinds)
+
+
 def _dynamic(job: _Job) -> Made:
     original, notes = _restored(job)
     where = job.graph.path
@@ -133,7 +146,8 @@ def _dynamic(job: _Job) -> Made:
 def _static(job: _Job) -> Made:
     original, notes = _restored(job)
     where = job.graph.path
-    model = prepare.prepared(original, job.folder, where)
+    is_wide = job.plan.scheme.default.activations in ("int16", "uint16")
+    model = prepare.prepared(original, job.folder, where, static.WIDE_OPSET if is_wide else prepare.OPSET)
     nodes = static.chosen(model, _excluded(job, original, model))
     found = _ranges(job, model, static.float_activations(model, nodes))
     ready = static.measurable(model, nodes, found)
@@ -142,7 +156,7 @@ def _static(job: _Job) -> Made:
     kept = [node.op_type for node in model.graph.node if node.name not in {node.name for node in ready}]
     made = prepare.guarded(where, "quantize it", lambda: static.quantized(model, ready, found, job.plan.scheme))
     prepare.check_size(made, where)
-    return made.SerializeToString(), [*notes, *_float_notes(kept)]
+    return made.SerializeToString(), [*notes, *listed("computed in float", Counter(kept))]
 
 
 def _restored(job: _Job) -> tuple[Any, list[str]]:
@@ -154,15 +168,26 @@ def _restored(job: _Job) -> tuple[Any, list[str]]:
 
 def _excluded(job: _Job, original: Any, model: Any) -> set[str]:
     """Nodes of the prepared model that the plan's overrides keep in float."""
+    is_expanded = job.plan.scheme.name in _BITS
+    return _covered(
+        job,
+        original,
+        model,
+        lambda one: one.weights not in ("int8", "int4") if is_expanded else one.activations not in _ACTIVATIONS,
+    )
+
+
+def _covered(job: _Job, original: Any, model: Any, wanted: Callable[[Signature], bool]) -> set[str]:
+    """Nodes of the prepared model that do the work of the operators whose overrides are `wanted`."""
     operators = {operator.index: operator for operator in job.graph.operators}
     names = {tensor.index: tensor.name for tensor in job.graph.tensors}
-    kept: set[str] = set()
+    found: set[str] = set()
     for index, signature in job.plan.scheme.overrides.items():
         if index not in operators:
             raise ConvertError(f"the plan names operator {index}, which the model does not have", where=job.graph.path)
-        if signature.activations not in _INTEGERS:
-            kept.update(names[output] for output in operators[index].outputs if output in names)
-    return prepare.covering(model, original, kept)
+        if wanted(signature):
+            found.update(names[output] for output in operators[index].outputs if output in names)
+    return prepare.covering(model, original, found)
 
 
 def _ranges(job: _Job, model: Any, names: set[str]) -> calibration.Ranges:
@@ -181,11 +206,6 @@ def _ranges(job: _Job, model: Any, names: set[str]) -> calibration.Ranges:
         job.progress,
         job.graph.path,
     )
-
-
-def _float_notes(types: list[str]) -> list[str]:
-    counts = sorted(Counter(types).items())
-    return [f"computed in float: {', '.join(f'{name} ({count})' for name, count in counts)}"] if counts else []
 
 
 def _kernel_notes(path: Path, plan: Plan) -> list[str]:
@@ -245,7 +265,10 @@ def _tools() -> dict[str, str]:
 
 _ROADS: dict[str, Callable[[_Job], Made]] = {
     "dynamic_wi8_af32": _dynamic,
+    "weight_only_wi8": _shrunk,
+    "weight_only_wi4": _shrunk,
     "weight_only_wf16": _halved,
     "float32": _in_float,
     "as_is": _as_it_is,
 }
+_BITS = {"weight_only_wi8": 8, "weight_only_wi4": 4}

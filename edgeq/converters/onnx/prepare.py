@@ -99,15 +99,27 @@ def _dequantized(node: Any, values: list[Any]) -> Any:
     import numpy as np
 
     stored, scale = values[0].astype(np.float32), values[1].astype(np.float32)
-    zero = values[2].astype(np.float32) if len(values) > 2 else np.float32(0)
+    zero = values[2].astype(np.float32) if len(values) > 2 else np.zeros((), np.float32)
     axis = next((item.i for item in node.attribute if item.name == "axis"), 1)
-    if scale.size > 1:
+    block = next((item.i for item in node.attribute if item.name == "block_size"), 0)
+    if block:
+        scale, zero = (_spread(node, one, stored.shape, axis, block) if one.ndim else one for one in (scale, zero))
+    elif scale.size > 1:
         if scale.ndim != 1 or scale.size != stored.shape[axis]:
-            raise ConvertError(f"{node.output[0]!r} is quantized in blocks, which is not supported")
+            raise ConvertError(f"the scales of {node.output[0]!r} do not fit its weights")
         along = [1] * stored.ndim
         along[axis] = scale.size
         scale, zero = scale.reshape(along), zero.reshape(along) if np.size(zero) > 1 else zero
     return (stored - zero.reshape(()) if np.size(zero) == 1 else stored - zero) * scale
+
+
+def _spread(node: Any, values: Any, shape: tuple[int, ...], axis: int, block: int) -> Any:
+    """Scales or zero points of blocks along an axis, one for each weight."""
+    blocks = tuple(-(-size // block) if place == axis % len(shape) else size for place, size in enumerate(shape))
+    if block < 1 or not -len(shape) <= axis < len(shape) or values.shape != blocks:
+        raise ConvertError(f"the blocks of {node.output[0]!r} do not fit its weights")
+    places = [place // block for place in range(shape[axis])]
+    return values.take(places, axis)
 
 
 def _drop_unused(model: Any) -> None:
@@ -121,13 +133,13 @@ def _has_subgraphs(model: Any) -> bool:
     return any(attribute.HasField("g") for node in model.graph.node for attribute in node.attribute)
 
 
-def prepared(model: Any, folder: Path, where: str) -> Any:
-    """Raise the opset to 13 where it is older, then let onnxruntime fold constants and batch normalization."""
+def prepared(model: Any, folder: Path, where: str, opset: int = OPSET) -> Any:
+    """Raise an opset that is older, then let onnxruntime fold constants and batch normalization."""
     import onnx
 
     version = next((item.version for item in model.opset_import if item.domain in ("", "ai.onnx")), 0)
-    if version < OPSET:
-        model = guarded(where, f"raise opset {version} to {OPSET}", lambda: _raised(model))
+    if version < opset:
+        model = guarded(where, f"raise opset {version} to {opset}", lambda: _raised(model, opset))
     save(model, folder / "raised.onnx", where)
     with blaming(where):
         runtime.optimised(folder / "raised.onnx", folder / "basic.onnx", basic=True)
@@ -136,10 +148,10 @@ def prepared(model: Any, folder: Path, where: str) -> Any:
     return guarded(where, "infer its shapes", lambda: onnx.shape_inference.infer_shapes(basic, data_prop=True))
 
 
-def _raised(model: Any) -> Any:
+def _raised(model: Any, opset: int) -> Any:
     from onnx import version_converter
 
-    return version_converter.convert_version(model, OPSET)
+    return version_converter.convert_version(model, opset)
 
 
 def _tidy(model: Any) -> None:

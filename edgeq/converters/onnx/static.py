@@ -1,4 +1,7 @@
-"""Static INT8: QuantizeLinear and DequantizeLinear pairs laid out so that onnxruntime fuses them."""
+"""Static schemes: QuantizeLinear and DequantizeLinear pairs laid out so that onnxruntime fuses them.
+
+It fuses none with 16-bit activations: its CPU kernels round them and compute in float.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +23,8 @@ KINDS = WEIGHTED | _ARITHMETIC | _POOLS | _MOVES
 PRODUCTS = frozenset({"MatMul", "Gemm"})
 """What is quantized in a transformer, with float results: its other operators lose too much in 8 bits."""
 CLIPS = frozenset({"Relu", "Clip"})
+WIDE_OPSET = 21
+"""The first operator set whose QuantizeLinear writes 16 bits."""
 LARGEST = 1e9
 """Ranges beyond it are masks (-3.4e38 for minus infinity), whose 8-bit step would swallow all other values."""
 _ATTENTIVE = frozenset({"LayerNormalization", "SkipLayerNormalization", "Attention", "MultiHeadAttention"})
@@ -95,6 +100,7 @@ def quantized(model: Any, nodes: Iterable[Any], ranges: Ranges, scheme: Scheme) 
     from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
     kinds = {"int8": QuantType.QInt8, "uint8": QuantType.QUInt8}
+    kinds |= {"int16": QuantType.QInt16, "uint16": QuantType.QUInt16}
     known = {name: (np.float32(low), np.float32(high)) for name, (low, high) in ranges.items()}
     nodes = list(nodes)
     chosen_names = {node.name for node in nodes}

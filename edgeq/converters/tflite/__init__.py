@@ -14,13 +14,13 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from edgeq import store
+from edgeq.converters import Job, describe, listed
 from edgeq.converters import _flatbuffer as flatbuffer
-from edgeq.converters import describe
 from edgeq.converters.tflite import bias, calibration, stand_in
 from edgeq.converters.tflite.recipe import RecipeManager, recipe
 from edgeq.converters.tflite.restore import float_weights, type_name
@@ -42,14 +42,6 @@ _ACCIDENTS = (
 _TRANSPARENT = ("QUANTIZE", "DEQUANTIZE")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Job:
-    graph: ModelGraph
-    plan: Plan
-    dataset: Dataset | None
-    progress: Progress
-
-
 def convert(
     graph: ModelGraph, plan: Plan, dataset: Dataset | None, out: Path, *, progress: Progress = silent
 ) -> QuantizedModel:
@@ -59,7 +51,7 @@ def convert(
     stayed in float.
     """
     started = time.monotonic()
-    content, notes = _road(graph, plan)(_Job(graph=graph, plan=plan, dataset=dataset, progress=progress))
+    content, notes = _road(graph, plan)(Job(graph=graph, plan=plan, dataset=dataset, progress=progress))
     with store.replacing(out) as temporary:
         temporary.write_bytes(content)
         inputs, outputs = _ports(temporary, graph, plan)
@@ -75,7 +67,7 @@ def convert(
     )
 
 
-def _road(graph: ModelGraph, plan: Plan) -> Callable[[_Job], tuple[bytes, list[str]]]:
+def _road(graph: ModelGraph, plan: Plan) -> Callable[[Job], tuple[bytes, list[str]]]:
     name = plan.scheme.name
     if graph.format != "tflite":
         raise ConvertError(f"is {graph.format}; this converter reads TFLite", where=graph.path)
@@ -86,11 +78,11 @@ def _road(graph: ModelGraph, plan: Plan) -> Callable[[_Job], tuple[bytes, list[s
     return _ROADS[name]
 
 
-def _as_it_is(job: _Job) -> tuple[bytes, list[str]]:
+def _as_it_is(job: Job) -> tuple[bytes, list[str]]:
     return Path(job.graph.path).read_bytes(), []
 
 
-def _in_float(job: _Job) -> tuple[bytes, list[str]]:
+def _in_float(job: Job) -> tuple[bytes, list[str]]:
     """The file itself, or one with its weights restored."""
     model = flatbuffer.load(Path(job.graph.path))
     restored = float_weights(model)
@@ -99,14 +91,14 @@ def _in_float(job: _Job) -> tuple[bytes, list[str]]:
     return flatbuffer.dump(model), [_restored_note(restored)]
 
 
-def _quantized(job: _Job) -> tuple[bytes, list[str]]:
+def _quantized(job: Job) -> tuple[bytes, list[str]]:
     model = flatbuffer.load(Path(job.graph.path))
     made_before = [tuple(operator.outputs) for operator in model.subgraphs[0].operators]
     restored = float_weights(model)
     names = flatbuffer.number_names(model)
     places = _exceptions(job, model, made_before)
     found = _ranges(job, model, names, flatbuffer.dump(model)) if job.plan.scheme.is_static else {}
-    codes = stand_in.put(model)
+    codes = stand_in.put(model, job.plan.scheme.default.activations)
     made = _quantize(job.graph.path, flatbuffer.dump(model), recipe(job.plan.scheme, model, places), found)
     stand_in.take(made, codes)
     bias.repair(model, made)
@@ -115,10 +107,12 @@ def _quantized(job: _Job) -> tuple[bytes, list[str]]:
     notes = [_restored_note(restored)] if restored else []
     if job.plan.scheme.is_static:
         notes += _float_notes(made)
+    if job.plan.scheme.default.weights == "int4":
+        notes += _wide_notes(made)
     return flatbuffer.dump(made), notes
 
 
-def _exceptions(job: _Job, model: Any, made: list[tuple[int, ...]]) -> dict[int, Signature]:
+def _exceptions(job: Job, model: Any, made: list[tuple[int, ...]]) -> dict[int, Signature]:
     """Overrides by place in the changed first subgraph; `made` holds what each operator made before.
 
     A DEQUANTIZE that is gone needs no setting, nor do operators of later subgraphs, which stay in float.
@@ -132,7 +126,7 @@ def _exceptions(job: _Job, model: Any, made: list[tuple[int, ...]]) -> dict[int,
     return {place: overrides[index] for index, place in known.items() if place is not None}
 
 
-def _ranges(job: _Job, model: Any, names: flatbuffer.Names, content: bytes) -> calibration.Ranges:
+def _ranges(job: Job, model: Any, names: flatbuffer.Names, content: bytes) -> calibration.Ranges:
     from edgeq import datasets
 
     if job.dataset is None or not job.dataset.calibration:
@@ -188,8 +182,20 @@ def _float_notes(model: Any) -> list[str]:
         for operator in subgraph.operators
         if any(type_name(subgraph.tensors[index]) == "FLOAT32" for index in operator.outputs)
     )
-    kept = [f"{name} ({count})" for name, count in sorted(counts.items()) if name not in _TRANSPARENT]
-    return [f"computed in float: {', '.join(kept)}"] if kept else []
+    return listed("computed in float", Counter({name: counts[name] for name in counts if name not in _TRANSPARENT}))
+
+
+def _wide_notes(model: Any) -> list[str]:
+    """Which types of operators have 8-bit weights though 4 bits were asked for."""
+    subgraph = model.subgraphs[0]
+    wide = {
+        int(operator.outputs[0])
+        for operator in subgraph.operators
+        if flatbuffer.type_of(model, operator) == "DEQUANTIZE"
+        and type_name(subgraph.tensors[operator.inputs[0]]) == "INT8"
+    }
+    readers = (operator for operator in subgraph.operators if wide.intersection(map(int, operator.inputs)))
+    return listed("weights in 8 bits", Counter(flatbuffer.type_of(model, operator) for operator in readers))
 
 
 def _ports(path: Path, graph: ModelGraph, plan: Plan) -> tuple[tuple[Port, ...], tuple[Port, ...]]:
@@ -228,11 +234,14 @@ def _tools() -> dict[str, str]:
     return {name: metadata.version(name) for name in ("ai-edge-litert", "litert-quantizer", "numpy")}
 
 
-_ROADS: dict[str, Callable[[_Job], tuple[bytes, list[str]]]] = {
+_ROADS: dict[str, Callable[[Job], tuple[bytes, list[str]]]] = {
     "static_wi8_ai8": _quantized,
     "static_wi8_ai8_per_tensor": _quantized,
     "static_wi8_ai8_mixed": _quantized,
+    "static_wi8_ai16": _quantized,
     "dynamic_wi8_af32": _quantized,
+    "weight_only_wi8": _quantized,
+    "weight_only_wi4": _quantized,
     "weight_only_wf16": _quantized,
     "float32": _in_float,
     "as_is": _as_it_is,

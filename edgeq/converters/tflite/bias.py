@@ -1,7 +1,8 @@
 """Repair biases that overflow: litert-quantizer 0.11 gives a channel of zero weights the scale 1e-9 / 127.
 
 The bias's scale is input scale * weight scale, so that such a channel's bias becomes -2**31 steps, that is
-nothing, where the float model adds a constant. Pruned networks are full of these channels.
+nothing, where the float model adds a constant. Pruned networks are full of these channels. With int16
+activations, whose steps are 256 times finer, it cuts biases to 32 bits too before it stores them in 64.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ from numpy.typing import NDArray
 from edgeq.converters._flatbuffer import Model, is_constant, operators, type_of
 from edgeq.converters.tflite.restore import type_name
 
+# For 64-bit biases too: they fit the 40 bits of Ethos-U and accumulators of 32 bits.
 _LARGEST_STEPS = 2**30
+_STORED = {"INT32": np.int32, "INT64": np.int64}
 # Places of input, weights and bias among an operator's inputs.
 _PLACES = {
     "CONV_2D": (0, 1, 2),
@@ -42,7 +45,7 @@ def _repair_operator(made: Model, operator: Any, reals: dict[bytes, tuple[Model,
     if any(operator.inputs[place] < 0 for place in places):
         return 0
     source, weights, bias = (_graph_of(made, operator).tensors[operator.inputs[place]] for place in places)
-    if type_name(bias) != "INT32" or not is_constant(made, bias) or not is_constant(made, weights):
+    if type_name(bias) not in _STORED or not is_constant(made, bias) or not is_constant(made, weights):
         return 0
     if weights.name not in reals or bias.name not in reals or _is_shared(made, weights) or _is_shared(made, bias):
         return 0
@@ -91,8 +94,9 @@ def _rescale(
 def _set_bias(
     made: Model, bias: Any, wanted: NDArray[Any], scales: NDArray[np.float64], wide: NDArray[np.int64]
 ) -> None:
-    stored = _values(made, bias, np.int32).copy()
-    stored[wide] = np.rint(wanted[wide] / scales[wide]).astype(np.int32)
+    dtype = _STORED[type_name(bias)]
+    stored = _values(made, bias, dtype).copy()
+    stored[wide] = np.rint(wanted[wide] / scales[wide]).astype(dtype)
     _store(made, bias, stored)
     bias.quantization.scale = scales.astype(np.float32)
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Mapping
-from typing import Any, TypeAlias
+from dataclasses import replace
+from typing import Any, NamedTuple, TypeAlias
 
 from edgeq.converters._flatbuffer import Model, numbered, type_of
 from edgeq.errors import ConvertError
@@ -15,10 +16,33 @@ RecipeManager: TypeAlias = Any
 
 _EVERYTHING = "*"
 _NO_QUANTIZE = "no_quantize"
-_STATIC = ("int8", "int8")
-_DYNAMIC = ("float32", "int8")
-_HALF = ("float32", "float16")
+_ROUNDING = "min_max_uniform_quantize"
+_CASTING = "float_casting"
 _FLOAT = ("float32", "float32")
+_INTEGERS = ("int8", "int16")
+
+
+class _Row(NamedTuple):
+    """What litert-quantizer is asked for; None leaves activations in float."""
+
+    activation_bits: int | None
+    weight_bits: int
+    algorithm: str = _ROUNDING
+
+
+# By types of activations and weights, and whether weights are expanded to float before the operator.
+_ROWS = {
+    ("int8", "int8", False): _Row(8, 8),
+    ("int16", "int8", False): _Row(16, 8),
+    ("float32", "int8", False): _Row(None, 8),
+    ("float32", "int8", True): _Row(None, 8),
+    ("float32", "int4", True): _Row(None, 4),
+    ("float32", "float16", True): _Row(None, 16, _CASTING),
+}
+# LiteRT's integer kernel reads one scale for a constant operand and answers 0 to several.
+_ONE_SCALE = ("BATCH_MATMUL",)
+# litert-quantizer has no 4-bit setting for them, under its own names.
+_EIGHT_BITS = ("DEPTHWISE_CONV_2D", "CONV_2D_TRANSPOSE")
 
 
 def recipe(scheme: Scheme, model: Model, exceptions: Mapping[int, Signature]) -> RecipeManager:
@@ -30,13 +54,32 @@ def recipe(scheme: Scheme, model: Model, exceptions: Mapping[int, Signature]) ->
     from litert_quantizer import recipe_manager
 
     settings = recipe_manager.RecipeManager()
-    settings.add_quantization_config(".*", _EVERYTHING, *_setting(scheme.default))
+    settings.add_quantization_config(".*", _EVERYTHING, *_setting(scheme.name, scheme.default))
+    for operation in (*_ONE_SCALE, *_EIGHT_BITS):
+        if _fitted(scheme.default, operation) != scheme.default:
+            setting = _setting(scheme.name, _fitted(scheme.default, operation))
+            settings.add_quantization_config(".*", operation, *setting)
     if len(model.subgraphs) > 1:
         settings.add_quantization_config(r"^[1-9]\d*\.", _EVERYTHING, None, _NO_QUANTIZE)
     for (operation, signature), scopes in _grouped(model, exceptions).items():
         pattern = f"^(?:{'|'.join(map(re.escape, scopes))})$"
-        settings.add_quantization_config(pattern, operation, *_setting(signature))
+        setting = _setting(scheme.name, _fitted(signature, str(operation.value)))
+        settings.add_quantization_config(pattern, operation, *setting)
     return settings
+
+
+def is_expanded(name: str) -> bool:
+    """Whether a scheme stores weights small and computes in float: they are expanded before the operator."""
+    return name.startswith("weight_only_")
+
+
+def _fitted(signature: Signature, operation: str) -> Signature:
+    """The nearest signature that the operation can have."""
+    if operation in _ONE_SCALE and signature.activations in _INTEGERS:
+        return replace(signature, granularity="per-tensor")
+    if operation in _EIGHT_BITS and signature.weights == "int4":
+        return replace(signature, weights="int8")
+    return signature
 
 
 def _grouped(model: Model, exceptions: Mapping[int, Signature]) -> dict[tuple[Any, Signature], list[str]]:
@@ -60,42 +103,42 @@ def _scope(operator: Any) -> str:
 
 
 def _kind(signature: Signature) -> tuple[str, str]:
-    weights = signature.weights or ("int8" if signature.activations == "int8" else "float32")
+    weights = signature.weights or ("int8" if signature.activations in _INTEGERS else "float32")
     return signature.activations, weights
 
 
-def _setting(signature: Signature) -> tuple[Any, str]:
-    """litert-quantizer's configuration and algorithm for a signature."""
+def _setting(name: str, signature: Signature) -> tuple[Any, str]:
+    """litert-quantizer's configuration and algorithm for a signature under the scheme `name`."""
     from litert_quantizer import qtyping
 
-    tensor, operator = qtyping.TensorQuantizationConfig, qtyping.OpQuantizationConfig
-    integer, floating = qtyping.ComputePrecision.INTEGER, qtyping.ComputePrecision.FLOAT
-    whole, channel = qtyping.QuantGranularity.TENSORWISE, qtyping.QuantGranularity.CHANNELWISE
-    weights = tensor(
-        num_bits=8, symmetric=True, granularity=whole if signature.granularity == "per-tensor" else channel
-    )
-    activations = tensor(num_bits=8, symmetric=False)
-    half = tensor(num_bits=16, dtype=qtyping.TensorDataType.FLOAT)
-    settings: dict[tuple[str, str], tuple[Any, str]] = {
-        _STATIC: (
-            operator(
-                activation_tensor_config=activations,
-                weight_tensor_config=weights,
-                compute_precision=integer,
-                explicit_dequantize=False,
-            ),
-            "min_max_uniform_quantize",
-        ),
-        _DYNAMIC: (
-            operator(weight_tensor_config=weights, compute_precision=integer, explicit_dequantize=False),
-            "min_max_uniform_quantize",
-        ),
-        _HALF: (
-            operator(weight_tensor_config=half, compute_precision=floating, explicit_dequantize=True),
-            "float_casting",
-        ),
-        _FLOAT: (None, _NO_QUANTIZE),
-    }
-    if _kind(signature) not in settings:
+    kind, expanded = _kind(signature), is_expanded(name)
+    if kind == _FLOAT:
+        return None, _NO_QUANTIZE
+    if (*kind, expanded) not in _ROWS:
         raise ConvertError(f"TFLite files cannot be quantized to {signature} here")
-    return settings[_kind(signature)]
+    row, precision = _ROWS[(*kind, expanded)], qtyping.ComputePrecision
+    settings = qtyping.OpQuantizationConfig(
+        activation_tensor_config=_activations(row),
+        weight_tensor_config=_weights(row, signature),
+        compute_precision=precision.FLOAT if expanded else precision.INTEGER,
+        explicit_dequantize=expanded,
+    )
+    return settings, row.algorithm
+
+
+def _activations(row: _Row) -> Any:
+    """16-bit kernels take no zero points."""
+    from litert_quantizer import qtyping
+
+    bits = row.activation_bits
+    return None if bits is None else qtyping.TensorQuantizationConfig(num_bits=bits, symmetric=bits > 8)
+
+
+def _weights(row: _Row, signature: Signature) -> Any:
+    from litert_quantizer import qtyping
+
+    if row.algorithm == _CASTING:
+        return qtyping.TensorQuantizationConfig(num_bits=row.weight_bits, dtype=qtyping.TensorDataType.FLOAT)
+    whole, channel = qtyping.QuantGranularity.TENSORWISE, qtyping.QuantGranularity.CHANNELWISE
+    granularity = whole if signature.granularity == "per-tensor" else channel
+    return qtyping.TensorQuantizationConfig(num_bits=row.weight_bits, symmetric=True, granularity=granularity)

@@ -12,7 +12,7 @@ from edgeq.converters._flatbuffer import Model, Subgraph, Tensor, add_buffer, dr
 from edgeq.errors import ConvertError
 
 _STORED = {"INT8": np.int8, "UINT8": np.uint8, "INT16": np.int16, "INT32": np.int32, "FLOAT16": np.float16}
-_REFUSED = {"INT4": "4-bit", "INT2": "2-bit", "UINT4": "4-bit"}
+_REFUSED = {"INT2": "2-bit", "UINT4": "unsigned 4-bit"}
 _SHUFFLED = 1  # FullyConnectedOptionsWeightsFormat.SHUFFLED4x16INT8
 # Operators with hybrid kernels: integer weights, float activations.
 _HYBRID = {
@@ -90,7 +90,7 @@ def _has_float_results(subgraph: Subgraph, operator: Any) -> bool:
 
 def _is_stored_weight(model: Model, tensor: Tensor) -> bool:
     scaled = tensor.quantization is not None and tensor.quantization.scale is not None
-    stored = type_name(tensor) in ("INT8", "UINT8", *_REFUSED)
+    stored = type_name(tensor) in ("INT8", "UINT8", "INT4", *_REFUSED)
     return stored and scaled and is_constant(model, tensor)
 
 
@@ -104,15 +104,27 @@ def _refuse_shuffled(model: Model, operator: Any) -> None:
 def real_values(model: Model, tensor: Tensor) -> NDArray[np.float32]:
     """Real values of a stored constant, in its shape."""
     kind, name = type_name(tensor), (tensor.name or b"").decode(errors="replace")
-    if kind not in _STORED or tensor.sparsity is not None:
+    if kind not in (*_STORED, "INT4") or tensor.sparsity is not None:
         how = "sparse" if tensor.sparsity is not None else _REFUSED.get(kind, kind)
         raise ConvertError(f"weights {name!r} are {how} and cannot be restored to float")
     shape = [] if tensor.shape is None else list(tensor.shape)
     try:
-        stored = np.frombuffer(model.buffers[tensor.buffer].data, _STORED[kind]).reshape(shape)
+        data = model.buffers[tensor.buffer].data
+        flat = _nibbles(data, shape) if kind == "INT4" else np.frombuffer(data, _STORED[kind])
+        stored = flat.reshape(shape)
         return stored.astype(np.float32) if kind == "FLOAT16" else _scaled(stored, tensor.quantization)
     except (ValueError, AttributeError, TypeError) as error:
         raise ConvertError(f"weights {name!r} do not fit their shape or scales: {error}") from error
+
+
+def _nibbles(data: Any, shape: list[int]) -> NDArray[np.int8]:
+    """Signed 4-bit values, two in a byte, the first in its lower half; an odd number leaves the last half unused."""
+    packed = np.frombuffer(data, np.int8)
+    pairs = np.stack([(packed << 4).astype(np.int8) >> 4, packed >> 4], axis=-1)
+    count = int(np.prod(shape, dtype=np.int64))
+    if packed.size != (count + 1) // 2:
+        raise ValueError(f"{packed.size} bytes for {count} values")
+    return pairs.reshape(-1)[:count]
 
 
 def _scaled(stored: NDArray[Any], quantization: Any) -> NDArray[np.float32]:
