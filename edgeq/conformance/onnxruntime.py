@@ -73,10 +73,10 @@ def judge(case: Case) -> Verdict:
         return Verdict("untried", str(reason))
     with tempfile.TemporaryDirectory(prefix="edgeq-") as folder:
         try:
-            wanted, _ = _run(plain, Path(folder), fuse=False)
+            wanted, _ = run(plain, Path(folder), fuse=False)
             model = onnx.quantized(case, wanted)
-            exact, _ = _run(model, Path(folder), fuse=False)
-            answer, nodes = _run(model, Path(folder), fuse=True)
+            exact, _ = run(model, Path(folder), fuse=False)
+            answer, nodes = run(model, Path(folder), fuse=True)
         except onnx.NoModel as reason:
             return Verdict("refused", str(reason))
         except ModelError as error:
@@ -120,7 +120,7 @@ class Node(NamedTuple):
     reads_reals: bool
 
 
-def _run(model: onnx.OneOperator, folder: Path, *, fuse: bool) -> tuple[list[Array], list[Node]]:
+def run(model: onnx.OneOperator, folder: Path, *, fuse: bool) -> tuple[list[Array], list[Node]]:
     """Outputs of a model and the nodes that ran; raises ModelError."""
     import onnxruntime as ort
 

@@ -113,6 +113,7 @@ WRITTEN_BY_SCHEME: Mapping[tuple[str, str], frozenset[str]] = {
     ("tflite", "static_wi8_ai16"): _STATIC_AI16,
     ("tflite", "weight_only_wi8"): frozenset(_LAYERS),
     ("tflite", "weight_only_wi4"): frozenset(_LAYERS),
+    ("onnx", "dynamic_wi8_af32"): frozenset(("Gather", "Gemm", "LSTM", "MatMul")),
     ("onnx", "static_wi8_ai16"): WRITTEN["onnx"],
     ("onnx", "weight_only_wi8"): _ONNX_LAYERS,
     ("onnx", "weight_only_wi4"): _ONNX_LAYERS,
@@ -144,7 +145,9 @@ def why_float(
         is_written = operator.type in operators_of(look.graph.format, scheme.name)
         return None if is_written or not views.weights(look, operator) else _NOT_WRITTEN
     if look.graph.format == "onnx" and not scheme.is_static:
-        return None
+        own = WRITTEN_BY_SCHEME.get(("onnx", scheme.name))
+        is_left = own is not None and operator.type not in own and bool(views.weights(look, operator))
+        return _NOT_WRITTEN if is_left else None
     if operator.type not in operators_of(look.graph.format, scheme.name):
         return _NOT_WRITTEN
     return _why_float_onnx(look, operator, before, carried) if look.graph.format == "onnx" else None

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from edgeq import planning
-from edgeq.converters.onnx import static
+from edgeq.converters.onnx import floating, static
 from edgeq.converters.tflite import stand_in
 from edgeq.planning import view as views
 from edgeq.planning.placement import FRAMED
-from edgeq.planning.written import WRITTEN, before_weights, why_float
+from edgeq.planning.written import WRITTEN, WRITTEN_BY_SCHEME, before_weights, why_float
 from edgeq.types import FLOAT32, ModelGraph, OperatorRow, Placement, Plan, Scheme, Signature
 
 STATIC = Signature(activations="uint8", weights="int8", bias="int32", granularity="per-channel")
@@ -24,6 +24,22 @@ def scheme(default: Signature) -> Scheme:
 
 def test_the_onnx_list_is_the_converters() -> None:
     assert WRITTEN["onnx"] == static.KINDS | static.CLIPS
+
+
+def test_the_onnx_list_of_the_dynamic_scheme_is_the_converters() -> None:
+    assert WRITTEN_BY_SCHEME["onnx", "dynamic_wi8_af32"] == set(floating.DYNAMIC)
+
+
+def test_the_dynamic_scheme_leaves_convolutions_in_float(tiny: Any) -> None:
+    """onnxruntime has ConvInteger, but edgeq's converter does not write it."""
+    dynamic = Signature(activations="float32", weights="int8", bias="float32", granularity="per-channel")
+    look = views.view(head(tiny))
+    found = {
+        operator.type: why_float(look, operator, Scheme(name="dynamic_wi8_af32", default=dynamic), frozenset(), {})
+        for operator in look.graph.operators
+    }
+    assert found["Gemm" if "Gemm" in found else "MatMul"] is None
+    assert found["Conv"] is not None
 
 
 def test_the_tflite_list_is_what_the_quantizer_knows_and_what_is_shown_to_it_as_others() -> None:

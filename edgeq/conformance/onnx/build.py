@@ -339,4 +339,8 @@ def _content(parts: Parts, opset: int) -> bytes:
     opsets = [helper.make_opsetid("", opset), helper.make_opsetid("com.microsoft", 1)]
     version = next((ir for newest, ir in _IR_VERSIONS if opset < newest), _NEWEST_IR)
     model = helper.make_model(graph, opset_imports=opsets, ir_version=version)
-    return bytes(shape_inference.infer_shapes(model).SerializeToString())  # gives the outputs their types
+    model = shape_inference.infer_shapes(model)  # gives the outputs their types, except those of composed operators
+    for output in model.graph.output:
+        if not output.type.tensor_type.elem_type:
+            output.type.tensor_type.elem_type = element_type("float32")
+    return bytes(model.SerializeToString())
