@@ -22,6 +22,9 @@ from edgeq.testing.bundles import RUNTIMES
 from edgeq.testing.tflite import write_tflite
 from edgeq.types import Dataset, ModelGraph, Plan, QuantizedModel
 
+LEAST = {"weight_only_wi4": 0.5}
+"""Share of samples whose class must stay, where it is not 0.9. The classifiers' weights are random, which 4 bits hurt
+most: both converters, independent of one another, keep half of the classes of the convolutional one."""
 TARGETS = ("generic-linux-x86_64", "raspberry-pi-4")
 
 
@@ -114,6 +117,8 @@ def answers(path: Path, job: Job, count: int = 16) -> np.ndarray:
 def test_the_planner_offers_every_kind_of_scheme(job: Job) -> None:
     names = {plan.scheme.name for plan in job.plans}
     assert {"static_wi8_ai8", "weight_only_wf16", "dynamic_wi8_af32", "float32", "as_is"} <= names
+    assert {"weight_only_wi8", "weight_only_wi4"} <= names
+    assert "static_wi8_ai16" in names or job.graph.format == "onnx"
     assert names <= set(KNOWN)
     methods = {plan.scheme.ranges for plan in job.plans if plan.scheme.is_static}
     assert methods == {"min-max", "percentile", "mean-squared-error"}
@@ -146,7 +151,7 @@ def test_every_offered_scheme_classifies_like_the_float_model(job: Job, done: li
         agreeing = float((answers(out, job).argmax(axis=1) == wanted).mean())
         # on a CPU without VNNI int8 kernels of onnxruntime saturate; those plans are for another CPU
         if job.graph.format == "tflite" or plan.scheme.default.activations != "int8":
-            assert agreeing >= 0.9, planning.label(plan.scheme)
+            assert agreeing >= LEAST.get(plan.scheme.name, 0.9), planning.label(plan.scheme)
 
 
 def test_a_second_conversion_gives_the_same_bytes_and_leaves_the_model_and_the_terminal_alone(
