@@ -85,10 +85,10 @@ def judge(case: Case) -> Verdict:
         return Verdict("refused", stray)
     if recipe_of(case).random:
         return Verdict("runs")
-    return _compared(wanted, exact, answer)
+    return compared(wanted, exact, answer)
 
 
-def _compared(wanted: Sequence[Array], exact: Sequence[Array], answer: Sequence[Array]) -> Verdict:
+def compared(wanted: Sequence[Array], exact: Sequence[Array], answer: Sequence[Array]) -> Verdict:
     """`exact` is the same model with nothing fused: it tells a poor model from poor kernels."""
     for reference, found, fault in ((wanted, exact, "not fused"), (exact, answer, "fused")):
         for first, second in zip(reference, found, strict=True):

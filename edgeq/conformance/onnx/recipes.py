@@ -210,7 +210,9 @@ OTHERS: dict[str, Recipe] = {
     "NonMaxSuppression": Recipe((data(1, 6, 4, low=0.0), data(1, 2, 6, low=0.0), constant([3]))),
     "DFT": Recipe((data(1, 8, 1),), opset=20),
     "STFT": Recipe((data(1, 32, 1), constant(8), NONE, constant(8))),
-    "MelWeightMatrix": Recipe((constant(8), constant(16), constant(8000), constant(20.0, "float32"), constant(3000.0, "float32")), plain=True),
+    "MelWeightMatrix": Recipe(
+        (constant(8), constant(16), constant(8000), constant(20.0, "float32"), constant(3000.0, "float32")), plain=True
+    ),
     "Multinomial": Recipe((ROWS,), random=True),
     "Bernoulli": Recipe((POSITIVE,), random=True, plain=True),
     **_alike("RandomNormalLike RandomUniformLike", Recipe((X,), random=True, plain=True)),

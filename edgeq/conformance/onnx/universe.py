@@ -140,7 +140,10 @@ def _allowed(name: str, recipe: Recipe) -> frozenset[str]:
     """Data types that ONNX allows for what has the signature's type, in the opset of the case's models."""
     from onnx import defs
 
-    schema = defs.get_schema(name, max_inclusive_version=opset_of_recipe(recipe))
+    try:
+        schema = defs.get_schema(name, max_inclusive_version=opset_of_recipe(recipe))
+    except defs.SchemaError:  # this onnx is older than the operator
+        return frozenset({"float32"})
     leader = _leader(recipe)
     port = schema.outputs[0] if leader is None else schema.inputs[min(leader, len(schema.inputs) - 1)]
     inner = (kind[len("tensor(") : -1] for kind in port.types if kind.startswith("tensor("))
