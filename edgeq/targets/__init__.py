@@ -6,13 +6,27 @@ import difflib
 import os
 from pathlib import Path
 
+from edgeq import documents
+from edgeq.documents import KeyPath, PathError
 from edgeq.errors import TargetError
 from edgeq.targets.names import DATA_TYPES, NAME
 from edgeq.targets.profiles import read_profile
 from edgeq.targets.tables import read_table
 from edgeq.types import OperatorTable, Target
 
-__all__ = ["DATA_TYPES", "NAME", "folders", "load", "load_all", "load_table", "load_tables", "names"]
+__all__ = [
+    "DATA_TYPES",
+    "NAME",
+    "folders",
+    "load",
+    "load_all",
+    "load_table",
+    "load_tables",
+    "names",
+    "table_file",
+    "table_files",
+    "table_names",
+]
 
 
 def folders() -> list[Path]:
@@ -44,20 +58,30 @@ def load(ref: str | Path) -> Target:
 
 
 def load_table(name: str, *, beside: Path | None = None) -> OperatorTable:
-    """The operator table with that name, from `operators/` beside the file `beside` (or its folder), else the shelf."""
+    """The operator table with that name; see `table_file`."""
+    return read_table(table_file(name, beside=beside))
+
+
+def table_file(name: str, *, beside: Path | None = None) -> Path:
+    """The file of a table, from `operators/` beside the file `beside` (or its folder), else the shelf; raises TargetError."""
     places = [beside.parent / "operators", beside.parent] if beside else []
     for folder in places:
         path = folder / f"{name}.yaml"
         if NAME.fullmatch(name) and path.is_file():
-            return read_table(path)
-    return read_table(_named(name, _table_names(), "operator table", "operators"))
+            return path
+    return _named(name, table_names(), "operator table", "operators")
+
+
+def table_files(target: Target, ref: str | Path | None = None) -> dict[str, Path]:
+    """The files of a target's operator tables, those of fallbacks too, by name; `ref` is where the target is from."""
+    beside = _own_file(ref) if ref is not None else None
+    named = (name for spec in target.runtimes for name in (spec.operators, spec.fallback) if name is not None)
+    return {name: table_file(name, beside=beside) for name in dict.fromkeys(named)}
 
 
 def load_tables(target: Target, ref: str | Path | None = None) -> dict[str, OperatorTable]:
-    """The operator tables of a target's runtimes, those of fallbacks too, by table name; `ref` is what the target was loaded from."""
-    beside = _own_file(ref) if ref is not None else None
-    named = (name for spec in target.runtimes for name in (spec.operators, spec.fallback) if name is not None)
-    return {name: load_table(name, beside=beside) for name in dict.fromkeys(named)}
+    """The operator tables of a target's runtimes by name; see `table_files`."""
+    return {name: read_table(path) for name, path in table_files(target, ref).items()}
 
 
 def _own_file(ref: str | Path) -> Path | None:
@@ -66,7 +90,8 @@ def _own_file(ref: str | Path) -> Path | None:
     return Path(ref) if is_file else None
 
 
-def _table_names() -> list[str]:
+def table_names() -> list[str]:
+    """Names of all operator tables, sorted."""
     return sorted({path.stem for folder in folders() for path in (folder / "operators").glob("*.yaml")})
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from edgeq.documents import PathError
 
@@ -17,3 +18,10 @@ def raise_first(problems: Iterator[PathError]) -> None:
     """Raise the first problem, if there is one."""
     for problem in problems:
         raise problem
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """`; did you mean 'x'?`, or what is known, for the end of a message."""
+    words = list(known)
+    close = difflib.get_close_matches(word[:100], words, n=1, cutoff=0.5)
+    return f"; did you mean {close[0]!r}?" if close else f"; known are {', '.join(words)}"

@@ -2,37 +2,55 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
 from edgeq import documents, units
 from edgeq.documents import PathError
 from edgeq.errors import TargetError
+from edgeq.targets.accelerators import accelerator_problems
+from edgeq.targets.hardware import hardware_problems
 from edgeq.targets.names import NAME, raise_first
-from edgeq.types import Target
+from edgeq.types import RuntimeSpec, Target
 
 _SIZES = ("ram", "flash", "model_budget", "reserved_flash", "reserved_ram")
 _POWER = frozenset({"hwmon", "rapl", "battery", "pmic"})
+_CLOCK = re.compile(r"\s*(\d{1,9}(?:\.\d{1,9})?)\s*([kKmMgG]?[hH][zZ])\s*")
+_HERTZ = {"hz": 1, "khz": 10**3, "mhz": 10**6, "ghz": 10**9}
+_WITHOUT_SOURCE = frozenset({"name", "title", "kind", "schema", "sources", "roofline"})  # a roofline has its own
 
 
 def read_profile(path: Path) -> Target:
     """The profile in a YAML file; raises TargetError with the file and line."""
     data, lines = documents.read_yaml(path, error=TargetError)
     try:
-        target = documents.decode(Target, _sized(data), where=str(path), lines=lines, error=TargetError)
+        target = documents.decode(Target, _plain(data), where=str(path), lines=lines, error=TargetError)
         raise_first(_target_problems(target, path.stem))
     except PathError as problem:
         raise documents.located(TargetError, problem, str(path), lines) from problem
     return target
 
 
-def _sized(data: dict[str, Any]) -> dict[str, Any]:
-    """The data with `memory` in bytes."""
+def _plain(data: dict[str, Any]) -> dict[str, Any]:
+    """The data with `memory` in bytes; refuses a clock with a unit by what it would be in Hz."""
+    cpu = data.get("cpu")
+    if isinstance(cpu, dict) and isinstance(cpu.get("clock_hz"), str):
+        raise PathError(("cpu", "clock_hz"), _clock_words(cpu["clock_hz"]))
     memory = data.get("memory")
     if not isinstance(memory, dict):
         return data
     return data | {"memory": dict(_size(key, value) for key, value in memory.items())}
+
+
+def _clock_words(text: str) -> str:
+    match = _CLOCK.fullmatch(text)
+    words = f"should be a whole number of Hz, got {text[:60]!r}"
+    if match is None:
+        return words
+    return f"{words}; write {round(float(match[1]) * _HERTZ[match[2].lower()])}"
 
 
 def _size(key: str, value: object) -> tuple[str, int]:
@@ -51,41 +69,38 @@ def _target_problems(target: Target, stem: str) -> Iterator[PathError]:
         yield PathError(("schema",), f"should be 1, got {target.schema}")
     if target.name != stem or not NAME.fullmatch(target.name):
         yield PathError(("name",), f"should be the file's name {stem!r} (a-z, 0-9, ., _, -), got {target.name!r}")
-    yield from _memory_problems(target)
-    yield from _cpu_problems(target)
-    if not target.runtimes:
-        yield PathError(("runtimes",), "should name at least one runtime")
-    for index, spec in enumerate(target.runtimes):
-        if not NAME.fullmatch(spec.operators):
-            yield PathError(
-                ("runtimes", index, "operators"), f"{spec.operators!r} is not a table's name (a-z, 0-9, ., _, -)"
-            )
-    for index, meter in enumerate(target.power):
-        if meter not in _POWER:
-            yield PathError(("power", index), f"unknown meter {meter!r}; known are {', '.join(sorted(_POWER))}")
+    yield from hardware_problems(target)
+    yield from accelerator_problems(target)
+    yield from _runtime_problems(target.runtimes)
+    yield from _meter_problems(target.power)
     yield from _roofline_problems(target)
     yield from _source_problems(target)
 
 
-def _memory_problems(target: Target) -> Iterator[PathError]:
-    memory = target.memory
-    if memory.ram_bytes <= 0:
-        yield PathError(("memory", "ram"), "should be more than 0")
-    if memory.flash_bytes is not None and memory.flash_bytes <= 0:
-        yield PathError(("memory", "flash"), "should be more than 0")
-    if memory.model_budget_bytes is not None and not 0 < memory.model_budget_bytes <= memory.ram_bytes:
-        yield PathError(("memory", "model_budget"), "should be more than 0 and at most the RAM")
-    if memory.reserved_ram_bytes >= memory.ram_bytes:
-        yield PathError(("memory", "reserved_ram"), "should be less than the RAM")
-    if memory.reserved_flash_bytes and memory.reserved_flash_bytes >= (memory.flash_bytes or 0):
-        yield PathError(("memory", "reserved_flash"), "should be less than the flash")
+def _runtime_problems(runtimes: tuple[RuntimeSpec, ...]) -> Iterator[PathError]:
+    if not runtimes:
+        yield PathError(("runtimes",), "should name at least one runtime")
+    seen = set()
+    for index, spec in enumerate(runtimes):
+        for key in ("operators", "fallback"):
+            table = getattr(spec, key)
+            if table is not None and not NAME.fullmatch(table):
+                yield PathError(("runtimes", index, key), f"{table[:100]!r} is not a table's name (a-z, 0-9, ., _, -)")
+        if not NAME.fullmatch(spec.name):
+            yield PathError(("runtimes", index, "name"), f"{spec.name[:100]!r} is not a name (a-z, 0-9, ., _, -)")
+        if spec.fallback == spec.operators:
+            yield PathError(("runtimes", index, "fallback"), "should be another table than its own operators")
+        if spec.name in seen:
+            yield PathError(("runtimes", index, "name"), f"{spec.name!r} appears twice")
+        seen.add(spec.name)
 
 
-def _cpu_problems(target: Target) -> Iterator[PathError]:
-    if not 0 < target.cpu.cores <= 1024:
-        yield PathError(("cpu", "cores"), f"should be 1 to 1024, got {target.cpu.cores}")
-    if target.cpu.clock_hz is not None and not 1_000 <= target.cpu.clock_hz <= 20_000_000_000:
-        yield PathError(("cpu", "clock_hz"), f"should be in Hz, 1000 to 20000000000, got {target.cpu.clock_hz}")
+def _meter_problems(power: tuple[str, ...]) -> Iterator[PathError]:
+    for index, meter in enumerate(power):
+        if meter not in _POWER:
+            yield PathError(("power", index), f"unknown meter {meter!r}; known are {', '.join(sorted(_POWER))}")
+        elif meter in power[:index]:
+            yield PathError(("power", index), f"{meter!r} appears twice")
 
 
 def _roofline_problems(target: Target) -> Iterator[PathError]:
@@ -100,12 +115,27 @@ def _roofline_problems(target: Target) -> Iterator[PathError]:
 
 
 def _source_problems(target: Target) -> Iterator[PathError]:
+    """Every group of facts that is there needs a source, and a source needs its fact."""
     stated = {source.fact for source in target.sources if source.where.strip()}
-    groups = {"cpu": True, "memory": True, "runtimes": True, "power": bool(target.power)}
-    groups |= {"toolchain": bool(target.toolchain), "emulator": bool(target.emulator)}
-    for group, is_there in groups.items():
-        if is_there and group not in stated:
+    groups = [item.name for item in fields(Target) if item.name not in _WITHOUT_SOURCE]
+    for group in groups:
+        if getattr(target, group) and group not in stated:
             yield PathError(("sources",), f'no source for {group}: add {{fact: {group}, where: "..."}}')
     for index, source in enumerate(target.sources):
+        if not source.where.strip():
+            yield PathError(("sources", index, "where"), "should say where the fact was read")
         if source.fact.split(".")[0] not in groups:
-            yield PathError(("sources", index, "fact"), f"{source.fact!r} is not one of {', '.join(groups)}")
+            yield PathError(("sources", index, "fact"), f"{source.fact[:100]!r} is not one of {', '.join(groups)}")
+        elif not _is_stated(target, source.fact):
+            yield PathError(("sources", index, "fact"), f"there is no {source.fact[:100]} in this profile")
+
+
+def _is_stated(target: Target, fact: str) -> bool:
+    """Whether the profile has a value at `cpu`, or at `cpu.features`."""
+    group, _, key = fact.partition(".")
+    found = getattr(target, group)
+    if not key or not found:
+        return bool(found)
+    if is_dataclass(found):
+        return bool(getattr(found, key, None) or getattr(found, f"{key}_bytes", None))
+    return isinstance(found, dict) and key in found
