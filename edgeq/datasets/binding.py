@@ -31,12 +31,37 @@ def bind(dataset: Dataset, graph: ModelGraph) -> Dataset:
     """
     tensors = [graph.tensors[index] for index in graph.inputs]
     bound = dataclasses.replace(dataset, inputs=_ordered(dataset, tensors))
+    bound = _laid_out(bound, graph, tensors)
     with feeding.opened(bound) as sources:
         notes = [_note(*group) for group in zip(bound.inputs, sources, tensors, strict=True)]
     bound = dataclasses.replace(bound, notes=tuple(note for note in notes if note))
     _check_values(bound, graph, tensors)
     truth.check(bound, graph)
     return bound
+
+
+def _laid_out(dataset: Dataset, graph: ModelGraph, tensors: Sequence[TensorSpec]) -> Dataset:
+    """Samples of an imported model's original in the order of axes that the import has: `transpose` is set for it."""
+    if not any(graph.input_layouts):
+        return dataset
+    with feeding.opened(dataset) as sources:
+        triples = zip(dataset.inputs, sources, tensors, graph.input_layouts, strict=True)
+        specs = tuple(_turned(spec, source, tensor, layout) for spec, source, tensor, layout in triples)
+    return dataclasses.replace(dataset, inputs=specs)
+
+
+def _turned(spec: InputSpec, source: feeding.Source, tensor: TensorSpec, layout: tuple[int, ...] | None) -> InputSpec:
+    """The input's steps with the layout's order behind them, if its samples are as the original wants them."""
+    if layout is None or layout[0] != 0:  # the batch stays in front
+        return spec
+    order = tuple(axis - 1 for axis in layout[1:])
+    steps.check(spec, source.shape, source.where)
+    shape = steps.outcome(spec, source.shape)
+    original = dict(zip(order, tensor.shape[1:], strict=True))
+    if not shapes.matches(shape, tuple(original[axis] for axis in range(len(order)))):
+        return spec
+    earlier = spec.transpose or tuple(range(len(order)))
+    return dataclasses.replace(spec, transpose=tuple(earlier[axis] for axis in order))
 
 
 def _ordered(dataset: Dataset, tensors: Sequence[TensorSpec]) -> tuple[InputSpec, ...]:

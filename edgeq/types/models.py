@@ -55,6 +55,9 @@ class ModelGraph:
     time), `weights` (float activations, and every operator reads integer weights directly or float16 ones:
     dynamic range, weight-only), `partial` (float activations, and integer weights for some operators only, or
     behind DEQUANTIZE: they can be restored to float), else `float`.
+
+    `input_layouts` and `output_layouts` are for a model that was imported from another format: for each port the
+    order in which it has the original's axes ((0, 2, 3, 1): NHWC of NCHW), None where nothing changed.
     """
 
     format: Literal["tflite", "onnx"]
@@ -72,3 +75,5 @@ class ModelGraph:
     state: Literal["float", "quantized", "weights", "partial"] = "float"
     opset: dict[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    input_layouts: tuple[tuple[int, ...] | None, ...] = ()
+    output_layouts: tuple[tuple[int, ...] | None, ...] = ()

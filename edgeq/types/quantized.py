@@ -14,7 +14,8 @@ class Port:
     """One input or output of a model file as it is stored.
 
     `scale` and `zero_point` are None for a float port: stored = round(real / scale) + zero_point.
-    `preprocessing` repeats the dataset's steps (scale, mean, std, transpose, resize, color).
+    `preprocessing` repeats the dataset's steps (scale, mean, std, transpose, resize, color). `layout` is set where
+    the port has the axes of the user's own model in another order: (0, 2, 3, 1) is NHWC of NCHW.
     """
 
     name: str
@@ -23,6 +24,7 @@ class Port:
     scale: float | None = None
     zero_point: int | None = None
     preprocessing: dict[str, object] = field(default_factory=dict)
+    layout: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

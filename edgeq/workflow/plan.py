@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 from edgeq import backends, models, planning, store, targets
 from edgeq.types import Budgets, ModelGraph, Plan, Progress, silent
@@ -33,11 +33,15 @@ def safe_name(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "_", name).strip(".")[:NAME_LENGTH].strip(".") or "model"
 
 
-def read_model(model: Path, folder: Path, progress: Progress = silent) -> ModelGraph:
-    """Structure of a model; Keras and SavedModel become float TFLite in `folder` first."""
+def read_model(model: Path, folder: Path, progress: Progress = silent, *, target: str | None = None) -> ModelGraph:
+    """Structure of a model; Keras and SavedModel become float TFLite in `folder` first.
+
+    So does ONNX for a target whose runtimes read only TFLite.
+    """
     importer = backends.find("converters", "keras")
     if not importer.is_source(model):
-        return models.read(model)
+        graph = models.read(model)
+        return graph if target is None else _for_target(graph, target, folder, progress)
     imported = folder / f"{safe_name(model.stem)}_float.tflite"
     progress("importing Keras", 0, 1)
     importer.to_tflite(model, imported)
@@ -45,10 +49,20 @@ def read_model(model: Path, folder: Path, progress: Progress = silent) -> ModelG
     return models.read(imported)
 
 
+def _for_target(graph: ModelGraph, target: str, folder: Path, progress: Progress) -> ModelGraph:
+    """The model in a format that the target reads."""
+    formats = {runtime.format for runtime in targets.load(target).runtimes}
+    if graph.format != "onnx" or "onnx" in formats or "tflite" not in formats:
+        return graph
+    imported = folder / f"{safe_name(Path(graph.path).stem)}_float.tflite"
+    found = backends.find("converters", "onnx2tf").import_model(graph, imported, progress=progress)
+    return cast(ModelGraph, found)
+
+
 def plan(model: Path, target: str, *, output: Path | None = None, wish: Wish | None = None) -> Plan:
     """Which runtime and scheme a target gets, and why; written to plan.json."""
     folder = output or default_output(model, target)
-    graph = read_model(model, folder)
+    graph = read_model(model, folder, target=target)
     found = choose(graph, target, wish or Wish())
     store.write(folder / "plan.json", found)
     return found

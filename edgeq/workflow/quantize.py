@@ -65,7 +65,7 @@ def quantize(
 
 def _prepare(model: Path, target: str, data: str, output: Path | None, wish: Wish, progress: Progress) -> Job | Refused:
     folder = output or default_output(model, target)
-    graph = read_model(model, folder, progress)
+    graph = read_model(model, folder, progress, target=target)
     chosen = choose(graph, target, wish)
     store.write(folder / "plan.json", chosen)
     if not chosen.ok:
@@ -89,10 +89,23 @@ def _convert(job: Job, target: str, wish: Wish, resume: bool, progress: Progress
     out = job.folder / f"{job.name}_{_suffix(job.chosen)}.{job.graph.format}"
     found = search.search(job.graph, plans, job.dataset, out, max_drop=wish.budgets.max_drop, progress=progress)
     seconds = time.monotonic() - started
+    found = _laid_out(found, job.graph)
     found = dataclasses.replace(found, request=request, seconds=seconds, peak_rss_bytes=_peak_rss_bytes())
     store.write(job.folder / "plan.json", found.plan)
     store.write(job.folder / "quantized.json", found)
     return found
+
+
+def _laid_out(found: QuantizedModel, graph: ModelGraph) -> QuantizedModel:
+    """The I/O contract of an imported model, with the order of axes that differs from the user's own model."""
+    sides = ((found.inputs, graph.input_layouts), (found.outputs, graph.output_layouts))
+    inputs, outputs = (
+        tuple(dataclasses.replace(port, layout=layout) for port, layout in zip(ports, layouts, strict=True))
+        if layouts
+        else ports
+        for ports, layouts in sides
+    )
+    return dataclasses.replace(found, inputs=inputs, outputs=outputs)
 
 
 def _forget(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,7 +26,8 @@ def validate(
 
     found = deploying.load_bundle(bundle)
     folder = store.make_folder(output or bundle.resolve().parent)
-    graph = models.read(bundle / found.manifest.model)
+    layouts = tuple(port.layout for port in packed(bundle).inputs)
+    graph = dataclasses.replace(models.read(bundle / found.manifest.model), input_layouts=layouts)
     dataset = datasets.bind(datasets.load(data), graph)
     session = search.open_session(found.manifest.runtime, Path(found.path) / found.manifest.model)
     with connected(devices.load(device)) as transport:
