@@ -23,6 +23,7 @@ __all__ = [
     "load_table",
     "load_tables",
     "names",
+    "read_table",
     "table_file",
     "table_files",
     "table_names",
@@ -63,7 +64,7 @@ def load_table(name: str, *, beside: Path | None = None) -> OperatorTable:
 
 
 def table_file(name: str, *, beside: Path | None = None) -> Path:
-    """The file of a table, from `operators/` beside the file `beside` (or its folder), else the shelf; raises TargetError."""
+    """A table's file, from `operators/` beside the file `beside` (or its folder), else the shelf; raises TargetError."""
     places = [beside.parent / "operators", beside.parent] if beside else []
     for folder in places:
         path = folder / f"{name}.yaml"
@@ -73,10 +74,29 @@ def table_file(name: str, *, beside: Path | None = None) -> Path:
 
 
 def table_files(target: Target, ref: str | Path | None = None) -> dict[str, Path]:
-    """The files of a target's operator tables, those of fallbacks too, by name; `ref` is where the target is from."""
+    """The files of a target's operator tables, those of fallbacks too, by name.
+
+    `ref` is what the target was loaded from; the error for a table that is missing names its line there.
+    """
     beside = _own_file(ref) if ref is not None else None
-    named = (name for spec in target.runtimes for name in (spec.operators, spec.fallback) if name is not None)
-    return {name: table_file(name, beside=beside) for name in dict.fromkeys(named)}
+    found: dict[str, Path] = {}
+    for index, spec in enumerate(target.runtimes):
+        for key in ("operators", "fallback"):
+            name = getattr(spec, key)
+            if name is not None and name not in found:
+                found[name] = _file_of(name, beside, ("runtimes", index, key))
+    return found
+
+
+def _file_of(name: str, beside: Path | None, place: KeyPath) -> Path:
+    try:
+        return table_file(name, beside=beside)
+    except TargetError as problem:
+        if beside is None:
+            raise
+        _, lines = documents.read_yaml(beside, error=TargetError)
+        missing = PathError(place, problem.message)
+        raise documents.located(TargetError, missing, str(beside), lines, problem.hint) from problem
 
 
 def load_tables(target: Target, ref: str | Path | None = None) -> dict[str, OperatorTable]:

@@ -80,9 +80,7 @@ def _memory_problems(target: Target) -> Iterator[PathError]:
     if memory.ram_bytes <= 0:
         yield PathError(("memory", "ram"), "should be more than 0")
     if target.kind == "mcu" and memory.flash_bytes is None:
-        yield PathError(
-            ("memory",), "a microcontroller needs flash, for program and weights: add 'flash: 1 MiB'"
-        )
+        yield PathError(("memory",), "a microcontroller needs flash, for program and weights: add 'flash: 1 MiB'")
     if memory.flash_bytes is not None and memory.flash_bytes <= 0:
         yield PathError(("memory", "flash"), "should be more than 0")
     if memory.model_budget_bytes is not None and not 0 < memory.model_budget_bytes <= memory.ram_bytes:
