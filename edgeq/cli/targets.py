@@ -29,7 +29,10 @@ def _list(as_json: bool) -> None:
 
     found = targets.load_all()
     if as_json:
-        common.print_json(json.targets(found))
+        from edgeq.conformance import stamps
+
+        proved = [one.name for one in found if stamps.is_proved(stamps.of_target(one))]
+        common.print_json(json.targets(found, proved))
     else:
         common.show(terminal.targets(found))
 
@@ -40,10 +43,40 @@ def _list(as_json: bool) -> None:
 def show_command(name: str, as_json: bool) -> None:
     """Show one profile, by name or YAML file, with the source of each fact."""
     from edgeq import targets
-    from edgeq.report import json, terminal
+    from edgeq.conformance import stamps
+    from edgeq.report import json, proofs, terminal
 
     found = targets.load(name)
+    standing = stamps.of_target(found, name)
     if as_json:
-        common.print_json(json.target(found))
+        common.print_json(json.target(found, is_proved=stamps.is_proved(standing), proofs=standing))
     else:
         common.show(terminal.target(found))
+        common.show(proofs.stamps((one.table, one.proof, one.why) for one in standing))
+
+
+@command.command("verify")
+@click.argument("names", metavar="[NAME]...", nargs=-1)
+@click.option(
+    "--stamp", is_flag=True, help="Keep the proof beside the table, in a checkout's targets/operators/proofs."
+)
+@common.talk
+@common.as_json
+def verify_command(names: tuple[str, ...], stamp: bool, verbose: bool, quiet: bool, as_json: bool) -> None:
+    """Prove operator tables against the real runtime or compiler: of targets, or by their own names; without names all.
+
+    Runs a model of one operator for each signature that a table claims, and for those that it denies.
+    """
+    from edgeq.report import proofs
+    from edgeq.workflow import conform
+
+    with common.progress(quiet or as_json) as progress:
+        verified = conform.verify(names, on_shelf=stamp, progress=progress)
+    rows = [proofs.Row(one.table, one.proof, str(one.error or "")) for one in verified]
+    if as_json:
+        common.print_json(proofs.verified_json(rows))
+    elif not quiet:
+        common.show(proofs.verified(rows, every_detail=verbose))
+    if any(one.proof and not one.holds for one in verified):
+        raise common.Refusal
+    conform.demand_proved(verified, names)

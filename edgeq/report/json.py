@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Container, Iterable, Sequence
 from typing import Any
 
 from edgeq.types import (
@@ -63,12 +63,12 @@ def _ports(graph: ModelGraph, indices: Iterable[int]) -> list[Document]:
     return [{"name": tensor.name, "shape": list(tensor.shape), "dtype": tensor.dtype} for tensor in tensors]
 
 
-def targets(found: Iterable[Target]) -> Document:
-    """What `edgeq targets` prints; no operator table is proved yet."""
-    return document(targets=[_target_row(target) for target in found])
+def targets(found: Iterable[Target], proved: Container[str] = ()) -> Document:
+    """What `edgeq targets` prints; `proved` are the names of targets whose operator tables all are."""
+    return document(targets=[_target_row(target, target.name in proved) for target in found])
 
 
-def _target_row(target: Target) -> Document:
+def _target_row(target: Target, is_proved: bool) -> Document:
     return {
         "name": target.name,
         "title": target.title,
@@ -76,13 +76,13 @@ def _target_row(target: Target) -> Document:
         "cpu": plain(target.cpu),
         "memory": plain(target.memory),
         "runtimes": [runtime.name for runtime in target.runtimes],
-        "proved": False,
+        "proved": is_proved,
     }
 
 
-def target(found: Target) -> Document:
-    """What `edgeq targets show` prints."""
-    return document(**{**plain(found), "proved": False})
+def target(found: Target, *, is_proved: bool = False, proofs: Sequence[object] = ()) -> Document:
+    """What `edgeq targets show` prints; `proofs` is how each of its operator tables stands."""
+    return document(**{**plain(found), "proved": is_proved, "proofs": proofs})
 
 
 def plan(found: Plan) -> Document:

@@ -64,7 +64,7 @@ def load_table(name: str, *, beside: Path | None = None) -> OperatorTable:
 
 
 def table_file(name: str, *, beside: Path | None = None) -> Path:
-    """A table's file, from `operators/` beside the file `beside` (or its folder), else the shelf; raises TargetError."""
+    """A table's file: in `operators/` beside the file `beside`, or its folder, else on the shelf; raises TargetError."""
     places = [beside.parent / "operators", beside.parent] if beside else []
     for folder in places:
         path = folder / f"{name}.yaml"
