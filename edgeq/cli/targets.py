@@ -2,39 +2,67 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import click
 
 from edgeq.cli import common
 
+KINDS = ("linux", "android", "mcu", "npu")
+
+
+_FILTERS: tuple[Callable[[common.F], common.F], ...] = (
+    click.option("--kind", type=click.Choice(KINDS), help="Only this kind; npu: all with an accelerator."),
+    click.option(
+        "--ram-at-least", "ram_at_least_bytes", type=common.Size(), help="Only with so much RAM in all: 256 KiB."
+    ),
+    click.option(
+        "--flash-at-least",
+        "flash_at_least_bytes",
+        type=common.Size(),
+        help="Only with so much flash in all (microcontrollers have one).",
+    ),
+    click.option("--runtime", metavar="NAME", help="Only with this runtime or compiler: litert, vela, ..."),
+)
+
+
+def _filters(function: common.F) -> common.F:
+    for option in reversed(_FILTERS):
+        function = option(function)
+    return function
+
 
 @click.group("targets", invoke_without_command=True, short_help="List target profiles; show one with its sources.")
+@_filters
 @common.as_json
 @click.pass_context
-def command(ctx: click.Context, as_json: bool) -> None:
-    """List target profiles, or show one with its sources."""
+def command(ctx: click.Context, /, as_json: bool, **wanted: Any) -> None:
+    """List target profiles, show one with its sources, or prove operator tables."""
     if ctx.invoked_subcommand is None:
-        _list(as_json)
+        _list(as_json, wanted)
 
 
 @command.command("list")
+@_filters
 @common.as_json
-def list_command(as_json: bool) -> None:
+def list_command(as_json: bool, **wanted: Any) -> None:
     """List target profiles."""
-    _list(as_json)
+    _list(as_json, wanted)
 
 
-def _list(as_json: bool) -> None:
+def _list(as_json: bool, wanted: dict[str, Any]) -> None:
     from edgeq import targets
-    from edgeq.report import json, terminal
+    from edgeq.report import json, shelf
 
-    found = targets.load_all()
+    found = targets.select(targets.load_all(), **wanted)
     if as_json:
         from edgeq.conformance import stamps
 
         proved = [one.name for one in found if stamps.is_proved(stamps.of_target(one))]
         common.print_json(json.targets(found, proved))
     else:
-        common.show(terminal.targets(found))
+        common.show(shelf.targets(found))
 
 
 @command.command("show")
@@ -44,14 +72,14 @@ def show_command(name: str, as_json: bool) -> None:
     """Show one profile, by name or YAML file, with the source of each fact."""
     from edgeq import targets
     from edgeq.conformance import stamps
-    from edgeq.report import json, proofs, terminal
+    from edgeq.report import json, proofs, shelf
 
     found = targets.load(name)
     standing = stamps.of_target(found, name)
     if as_json:
         common.print_json(json.target(found, is_proved=stamps.is_proved(standing), proofs=standing))
     else:
-        common.show(terminal.target(found))
+        common.show(shelf.target(found))
         common.show(proofs.stamps((one.table, one.proof, one.why) for one in standing))
 
 

@@ -75,6 +75,7 @@ def _target_row(target: Target, is_proved: bool) -> Document:
         "kind": target.kind,
         "cpu": plain(target.cpu),
         "memory": plain(target.memory),
+        "accelerator": plain(target.accelerator) if target.accelerator else None,
         "runtimes": [runtime.name for runtime in target.runtimes],
         "proved": is_proved,
     }

@@ -18,7 +18,6 @@ from edgeq.types import (
     Port,
     QuantizedModel,
     Report,
-    Target,
     Validation,
 )
 from edgeq.units import format_ms, format_size
@@ -81,41 +80,6 @@ def _shapes(graph: ModelGraph, indices: Iterable[int]) -> str:
 
 def _shape(shape: Sequence[int]) -> str:
     return "x".join("?" if size < 0 else str(size) for size in shape) or "scalar"
-
-
-def targets(found: Iterable[Target]) -> RenderableType:
-    """The shelf."""
-    rows = [
-        (
-            target.name,
-            target.kind,
-            f"{target.cpu.cores} x {target.cpu.core}",
-            format_size(target.memory.ram_bytes),
-            ", ".join(runtime.name for runtime in target.runtimes),
-        )
-        for target in found
-    ]
-    return table(None, ("target", "kind", "cpu", "RAM", "runtimes"), rows)
-
-
-def target(found: Target) -> RenderableType:
-    """One profile with the source of each fact."""
-    clock = f"{found.cpu.clock_hz / 1e6:.0f} MHz" if found.cpu.clock_hz else "-"
-    facts = [
-        ("title", found.title),
-        ("kind", found.kind),
-        ("cpu", f"{found.cpu.arch} {found.cpu.core}, {found.cpu.cores} cores, {clock}"),
-        ("features", ", ".join(found.cpu.features) or "-"),
-        ("RAM", format_size(found.memory.ram_bytes)),
-        ("for one model", format_size(found.memory.model_budget_bytes)),
-        ("power meters", ", ".join(found.power) or "-"),
-    ]
-    runtimes = [(r.name, r.versions or "any", r.format, r.operators) for r in found.runtimes]
-    return Group(
-        table(found.name, ("", ""), facts),
-        table("\nruntimes", ("name", "versions", "format", "operator table"), runtimes),
-        table("\nsources", ("fact", "where"), [(source.fact, source.where) for source in found.sources]),
-    )
 
 
 def plan(found: Plan, *, every_operator: bool = False) -> RenderableType:

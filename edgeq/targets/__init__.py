@@ -11,6 +11,7 @@ from edgeq.documents import KeyPath, PathError
 from edgeq.errors import TargetError
 from edgeq.targets.names import DATA_TYPES, NAME
 from edgeq.targets.profiles import read_profile
+from edgeq.targets.selection import select
 from edgeq.targets.tables import read_table
 from edgeq.types import OperatorTable, Target
 
@@ -24,6 +25,7 @@ __all__ = [
     "load_tables",
     "names",
     "read_table",
+    "select",
     "table_file",
     "table_files",
     "table_names",
@@ -64,7 +66,7 @@ def load_table(name: str, *, beside: Path | None = None) -> OperatorTable:
 
 
 def table_file(name: str, *, beside: Path | None = None) -> Path:
-    """A table's file: in `operators/` beside the file `beside`, or its folder, else on the shelf; raises TargetError."""
+    """A table's file, in `operators/` beside the file `beside`, beside it, or on the shelf; raises TargetError."""
     places = [beside.parent / "operators", beside.parent] if beside else []
     for folder in places:
         path = folder / f"{name}.yaml"

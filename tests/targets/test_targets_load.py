@@ -131,7 +131,7 @@ BAD_PROFILES = [
         11,
     ),
     ("sources:", "roofline: {source: ' '}\nsources:", "roofline.source: should say", 11),
-    ("sources:", "toolchain: {gcc: x}\nsources:", "sources: no source for toolchain", 12),
+    ("sources:", "toolchain: {gcc: x}\nsources:", "toolchain: gcc should be a compiler", 11),
 ]
 
 
