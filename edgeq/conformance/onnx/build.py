@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from edgeq.conformance.onnx import dynamic, numbers
 from edgeq.conformance.onnx.operands import Operand, Recipe, plain_values, real_values
+from edgeq.conformance.onnx.parts import Parts, content, element_type
 from edgeq.conformance.onnx.recipes import RECIPES, UNTRIED
 from edgeq.types import Case, Signature
 
@@ -21,8 +22,6 @@ OPSET = 21
 INTEGERS = frozenset({"int8", "uint8", "int16", "uint16"})
 WEIGHTS_ONLY = re.compile(r"weights only")
 _OPSET = re.compile(r"opset (\d+)")
-_IR_VERSIONS = ((19, 9), (21, 10), (23, 11), (25, 12))
-_NEWEST_IR = 13
 
 
 class NoModel(Exception):
@@ -35,50 +34,6 @@ class OneOperator:
 
     content: bytes
     feeds: Mapping[str, Array]
-
-
-@dataclass(slots=True)
-class Parts:
-    """A graph in the making."""
-
-    nodes: list[Any] = field(default_factory=list)
-    constants: list[Any] = field(default_factory=list)
-    inputs: list[Any] = field(default_factory=list)
-    outputs: list[str] = field(default_factory=list)
-
-    def node(
-        self, kind: str, inputs: Sequence[str], outputs: Sequence[str], domain: str = "", **attributes: Any
-    ) -> str:
-        """Add a node; the name of its first output."""
-        from onnx import helper
-
-        self.nodes.append(helper.make_node(kind, inputs, outputs, domain=domain, **attributes))
-        return outputs[0]
-
-    def hold(self, name: str, values: Array, dtype: str | None = None) -> str:
-        """Add a constant, in `dtype` where numpy has no such type; its name."""
-        from onnx import helper, numpy_helper
-
-        if dtype == "int4":
-            item = helper.make_tensor(name, element_type("int4"), values.shape, values.ravel().tolist())
-        else:
-            item = numpy_helper.from_array(values, name)
-        self.constants.append(item)
-        return name
-
-    def feed(self, name: str, dtype: str, shape: Sequence[int]) -> str:
-        """Add an input of the graph; its name."""
-        from onnx import helper
-
-        self.inputs.append(helper.make_tensor_value_info(name, element_type(dtype), shape))
-        return name
-
-
-def element_type(dtype: str) -> int:
-    """ONNX's number of a data type."""
-    from onnx import TensorProto
-
-    return int(TensorProto.DataType.Value({"float32": "FLOAT"}.get(dtype, dtype.upper())))
 
 
 # --- what a case is --------------------------------------------------------------------------
@@ -133,7 +88,7 @@ def twin(case: Case) -> OneOperator:
     names = [_float_operand(parts, feeds, case, dtype, place) for place in range(len(recipe.operands))]
     parts.outputs = _outputs(recipe)
     parts.node(case.operator, names, parts.outputs, **_attributes(recipe, dtype))
-    return OneOperator(_content(parts, opset_of(case)), feeds)
+    return OneOperator(content(parts, opset_of(case)), feeds)
 
 
 def quantized(case: Case, wanted: Sequence[Array]) -> OneOperator:
@@ -159,7 +114,7 @@ def _static(case: Case, wanted: Sequence[Array]) -> OneOperator:
             continue
         own = steps[0] if recipe.same_scale and steps else _output_step(case.signature, values)
         parts.outputs.append(_pair(parts, name, own))
-    return OneOperator(_content(parts, opset_of(case)), feeds)
+    return OneOperator(content(parts, opset_of(case)), feeds)
 
 
 def _half(case: Case, wanted: Sequence[Array]) -> OneOperator:  # noqa: ARG001
@@ -194,7 +149,7 @@ def _dynamic(case: Case, wanted: Sequence[Array]) -> OneOperator:  # noqa: ARG00
     ]
     biases = [real_values(one, f"x{place}") for place, one in enumerate(recipe.operands) if one.kind == "bias"]
     parts.outputs = writer(parts, [one for one in made if one], biases[0] if biases else None, recipe)
-    return OneOperator(_content(parts, opset_of(case)), {"x0": real_values(x, "x0")})
+    return OneOperator(content(parts, opset_of(case)), {"x0": real_values(x, "x0")})
 
 
 _FORMS: dict[str, Callable[[Case, Sequence[Array]], OneOperator]] = {
@@ -224,7 +179,7 @@ def _with_weights(case: Case, written: Callable[[Parts, str, Operand], str]) -> 
         names.append(name)
     parts.outputs = _outputs(recipe)
     parts.node(case.operator, names, parts.outputs, **_attributes(recipe, "float32"))
-    return OneOperator(_content(parts, opset_of(case)), feeds)
+    return OneOperator(content(parts, opset_of(case)), feeds)
 
 
 def _float_operand(parts: Parts, feeds: dict[str, Array], case: Case, dtype: str, place: int) -> str:
@@ -329,18 +284,3 @@ def _attributes(recipe: Recipe, dtype: str) -> dict[str, Any]:
         key: numpy_helper.from_array(tensors[value]) if isinstance(value, str) and value in tensors else value
         for key, value in recipe.attributes.items()
     }
-
-
-def _content(parts: Parts, opset: int) -> bytes:
-    from onnx import ValueInfoProto, helper, shape_inference
-
-    outputs = [ValueInfoProto(name=name) for name in parts.outputs]
-    graph = helper.make_graph(parts.nodes, "one_operator", parts.inputs, outputs, parts.constants)
-    opsets = [helper.make_opsetid("", opset), helper.make_opsetid("com.microsoft", 1)]
-    version = next((ir for newest, ir in _IR_VERSIONS if opset < newest), _NEWEST_IR)
-    model = helper.make_model(graph, opset_imports=opsets, ir_version=version)
-    model = shape_inference.infer_shapes(model)  # gives the outputs their types, except those of composed operators
-    for output in model.graph.output:
-        if not output.type.tensor_type.elem_type:
-            output.type.tensor_type.elem_type = element_type("float32")
-    return bytes(model.SerializeToString())

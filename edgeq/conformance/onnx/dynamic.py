@@ -11,7 +11,7 @@ from edgeq.conformance.onnx.numbers import Stored
 from edgeq.conformance.onnx.operands import Recipe
 
 if TYPE_CHECKING:
-    from edgeq.conformance.onnx.build import Parts
+    from edgeq.conformance.onnx.parts import Parts
 
 Array = NDArray[Any]
 Writer = Callable[["Parts", list[Stored], Array | None, Recipe], list[str]]
