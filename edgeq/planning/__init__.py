@@ -9,12 +9,13 @@ from typing import NamedTuple
 from edgeq.errors import PlanError
 from edgeq.planning import arriving, draft, explain, fingerprint, ground, rejected, risks, schemes
 from edgeq.planning import view as views
+from edgeq.planning.audit import Finding, audit
 from edgeq.planning.offers import Offer, offers
 from edgeq.planning.schemes import Prefer, label
 from edgeq.planning.view import View
 from edgeq.types import Budgets, ModelGraph, Observation, OperatorTable, Plan, RuntimeSpec, Target
 
-__all__ = ["Planned", "candidates", "choose", "label", "plan"]
+__all__ = ["Finding", "Planned", "audit", "candidates", "choose", "label", "plan"]
 
 _UNLIMITED = Budgets()
 

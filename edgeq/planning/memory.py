@@ -36,7 +36,7 @@ class Overhead(NamedTuple):
     expanded: int
 
 
-_OVERHEAD = {
+OVERHEAD = {
     "tflite": Overhead(scale=12, tensor=64, expanded=200),
     "onnx": Overhead(scale=5, tensor=420, expanded=220),
 }
@@ -108,7 +108,7 @@ def item_bytes(dtype: str) -> float:
 
 
 def _file_bytes(look: View, placed: tuple[Placed, ...]) -> int:
-    overhead = _OVERHEAD[look.graph.format]
+    overhead = OVERHEAD[look.graph.format]
     size = float(max(look.graph.size_bytes, look.graph.weight_bytes))
     seen: set[int] = set()
     for one in placed:

@@ -176,11 +176,16 @@ def order(prefer: Prefer) -> Callable[[Plan, int], tuple[float, ...]]:
     orders: dict[str, Callable[[Plan, int], tuple[float, ...]]] = {
         "latency": lambda _, place: (place,),
         "memory": lambda plan, place: (plan.memory.ram_bytes, place),
-        "accuracy": lambda plan, place: (_RISK.index(plan.scheme.name), risks.total(plan.risks), place),
+        "accuracy": lambda plan, place: (risk_of(plan.scheme.name), risks.total(plan.risks), place),
     }
     if prefer not in orders:
         raise PlanError(f"unknown preference {prefer!r}", hint=f"use one of {', '.join(orders)}")
     return orders[prefer]
+
+
+def risk_of(name: str) -> int:
+    """Place of a scheme in the order of accuracy at risk, the least first."""
+    return _RISK.index(name)
 
 
 def label(scheme: Scheme) -> str:

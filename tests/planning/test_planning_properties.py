@@ -19,6 +19,7 @@ from edgeq.types import (
     OperatorTable,
     Plan,
     Quantization,
+    RuntimeSpec,
     Signature,
     TensorSpec,
 )
@@ -202,6 +203,45 @@ def test_the_same_question_has_the_same_answer(tiny: Any, graph: ModelGraph, fou
         for name, table in found.items()
     }
     assert planning.choose(graph, tiny.target(), found) == planning.choose(graph, tiny.target(), reordered)
+
+
+@QUICK
+@given(
+    graph=graphs(),
+    found=tables(),
+    prefer=st.sampled_from(("latency", "memory", "accuracy")),
+    name=st.none() | st.sampled_from(KNOWN),
+    limit=st.none() | st.integers(1, 1 << 21),
+)
+def test_every_plan_of_any_graph_is_accepted(
+    tiny: Any, graph: Any, found: Any, prefer: Any, name: Any, limit: int | None
+) -> None:
+    budgets = Budgets(max_flash_bytes=limit, max_drop=1.0)
+    plan = planning.choose(graph, tiny.target(), found, prefer=prefer, scheme=name, budgets=budgets)
+    assert planning.audit(plan, graph, tiny.target(), found) == ()
+
+
+@QUICK
+@given(
+    graph=graphs(),
+    found=tables(),
+    place=st.sampled_from(("npu", "gpu")),
+    beside=st.booleans(),
+    fallback=st.sampled_from(("none", "cpu", "float")),
+)
+def test_every_plan_of_an_accelerator_is_accepted(
+    tiny: Any, graph: Any, found: Any, place: Any, beside: bool, fallback: Any
+) -> None:
+    runtimes = tuple(
+        RuntimeSpec(name=kind, format=kind, operators="npu", fallback="tiny" if beside else None)  # type: ignore[arg-type]
+        for kind in ("tflite", "onnx")
+    )
+    target = tiny.target(runtimes=runtimes)
+    rows = dict(list(found["tiny"].operators.items())[::2])
+    npu = dataclasses.replace(found["tiny"], name="npu", operators=rows, placement=place, fallback=fallback)
+    every = {**found, "npu": npu}
+    plan = planning.choose(graph, target, every)
+    assert planning.audit(plan, graph, target, every) == ()
 
 
 @pytest.mark.parametrize("copies", [400])
