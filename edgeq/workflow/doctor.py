@@ -26,7 +26,7 @@ PACKAGES = (  # distribution, module, needed for
 
 def doctor() -> tuple[Check, ...]:
     """Checks of this host; `rule` is `needed` or `optional`, `hint` the command that mends it."""
-    return (_python(), *_packages(), _tensorflow(), _keys(), _disk(), _devices())
+    return (_python(), *_packages(), _tensorflow(), _keys(), _disk(), _devices(), *_tools())
 
 
 def _python() -> Check:
@@ -103,3 +103,20 @@ def _devices() -> Check:
         why = f"{error.message} ({error.where})" if error.where else error.message
         return Check(rule="needed", subject="devices.yaml", ok=False, why=why, hint=error.hint)
     return Check(rule="needed", subject="devices.yaml", ok=True, available=f"{len(known)} devices")
+
+
+def _tools() -> Iterator[Check]:
+    """External compilers that were installed here; the others are spoken of when a target needs them."""
+    from edgeq import tools
+
+    for status in tools.statuses():
+        if not (tools.folder() / status.recipe.name).is_dir():
+            continue
+        yield Check(
+            rule="optional",
+            subject=status.recipe.name,
+            ok=status.tool is not None,
+            available=status.tool.version if status.tool else None,
+            why=status.why or status.recipe.purpose,
+            hint=None if status.tool else f"edgeq tools install {status.recipe.name}",
+        )

@@ -65,3 +65,16 @@ def test_removing(edgeq: Edgeq, folder: Path) -> None:
     assert edgeq("tools", "remove", "vela", "--json").document["removed"] is True
     assert edgeq("tools", "remove", "vela", "--json").document["removed"] is False
     assert not (folder / "vela").exists()
+
+
+def test_doctor_speaks_only_of_tools_that_were_installed(edgeq: Edgeq, folder: Path) -> None:
+    def told() -> dict[str, Any]:
+        checks = edgeq("doctor", "--json").document["checks"]
+        return {check["subject"]: check for check in checks if check["subject"] in ("vela", "onnx2tf", "qnn", "tflm")}
+
+    assert told() == {}
+    environment = install_stand_in(folder, "vela", "def main(): return 0", "5.2.0")
+    assert {name: check["ok"] for name, check in told().items()} == {"vela": True}
+    (environment / "bin" / "python").unlink()
+    assert told()["vela"]["ok"] is False
+    assert told()["vela"]["hint"] == "edgeq tools install vela"
