@@ -31,7 +31,7 @@ def is_proved(standing: Sequence[Standing]) -> bool:
 
 
 def of_table(path: Path) -> Standing:
-    """How the table in a file stands, by the newest stamp that is of this very file; raises EdgeqError for a bad stamp."""
+    """How the table in a file stands, by the newest stamp of this very file; raises EdgeqError for a bad stamp."""
     stamps = [store.read(place, TableProof) for place in _places(path) if place.is_file()]
     fresh = [stamp for stamp in stamps if stamp.table_sha256 == store.sha256(path)]
     newest = max(fresh or stamps, key=lambda stamp: stamp.date, default=None)

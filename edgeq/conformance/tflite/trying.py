@@ -61,7 +61,7 @@ def _tried(job: Job) -> tuple[Result, str]:
     try:
         trial = model.build(case, variants.version_of(case, job.version), _run_of(TWIN))
     except REFUSALS as problem:
-        return "untried" if case.claimed else "refused", f"its float twin does not run: {_said(problem)}"
+        return "refused", f"its float twin does not run either: {_said(problem)}"
     try:
         got = run(trial.model, trial.feeds)
     except REFUSALS as problem:
