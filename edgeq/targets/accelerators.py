@@ -59,12 +59,12 @@ _COMPILERS = {
 
 def accelerator_problems(target: Target) -> Iterator[PathError]:
     """What is wrong with the accelerator of a profile and the compiler that its runtimes name for it."""
-    yield from _compiler_problems(target)
     found = target.accelerator
-    if found is None:
-        return
-    if found.name not in _KEYS:
+    if found is not None and found.name not in _KEYS:
         yield _unknown("name", found.name, _KEYS)
+        return
+    yield from _compiler_problems(target)
+    if found is None:
         return
     yield from _key_problems(found)
     if found.name in _MACS:

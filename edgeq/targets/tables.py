@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,23 @@ from edgeq.types import Constraint, OperatorTable, Signature
 
 
 def read_table(path: Path) -> OperatorTable:
-    """The operator table in a YAML file; raises TargetError with the file and line."""
+    """The operator table in a YAML file, read once while the file stays the same.
+
+    Raises TargetError with the file and line.
+    """
+    try:
+        found = path.stat()
+    except OSError:
+        return _read(path)  # whose error says what is wrong with the file
+    return _unchanged(path, found.st_mtime_ns, found.st_size)
+
+
+@lru_cache(maxsize=64)
+def _unchanged(path: Path, mtime_ns: int, size_bytes: int) -> OperatorTable:  # noqa: ARG001
+    return _read(path)
+
+
+def _read(path: Path) -> OperatorTable:
     table = documents.load_yaml(path, OperatorTable, error=TargetError, transform=_any_to_none)
     _, lines = documents.read_yaml(path, error=TargetError)
     try:
