@@ -175,7 +175,7 @@ TWINS: dict[str, Callable[..., Any]] = {
     "CUMSUM": lambda x, _: x.cumsum(2), "TRANSPOSE": np.transpose, "TILE": np.tile, "EQUAL": np.equal,
     "LESS": np.less, "ARG_MAX": lambda x, _: x.argmax(3), "CONCATENATION": lambda a, b: np.concatenate([a, b], 3),
     "PAD": np.pad, "SELECT": np.where, "REVERSE_V2": lambda x, _: x[:, :, ::-1], "RESHAPE": np.reshape,
-    "EMBEDDING_LOOKUP": lambda at, w: w[at], "GATHER": lambda x, at: x[at], 
+    "EMBEDDING_LOOKUP": lambda at, w: w[at], "GATHER": lambda x, at: x[at],
     "MATRIX_DIAG": lambda x: x[..., None] * np.eye(4),
 }  # fmt: skip
 

@@ -35,10 +35,15 @@ def prove(
     """Try each case on a prover's `run(model, feeds)`, in order."""
     jobs = [Job(case, _version(table, case.operator), prover) for case in cases]
     answers = child.run(f"{__name__}:answer", jobs)
-    for number, (case, found) in enumerate(zip(cases, answers, strict=True), 1):
-        outcome = Outcome(case=case, result="refused", why=found.why) if isinstance(found, child.Lost) else found
+    for number, (job, found) in enumerate(zip(jobs, answers, strict=True), 1):
         progress(table.name, number, len(cases))
-        yield outcome
+        yield _alone(job) if isinstance(found, child.Lost) else found
+
+
+def _alone(job: Job) -> Outcome:
+    """Try a case that ended its child again, in one of its own: a kernel before it may have spoilt the heap."""
+    (found,) = child.run(f"{__name__}:answer", [job])
+    return Outcome(case=job.case, result="refused", why=found.why) if isinstance(found, child.Lost) else found
 
 
 def _version(table: OperatorTable, operator: str) -> int:
