@@ -280,3 +280,17 @@ def test_every_onnx_operator_of_the_real_models_has_a_row(shared: Path) -> None:
         model = onnx.load(path, load_external_data=False)
         missing = {node.op_type for node in model.graph.node} - set(operators)
         assert not missing, f"{path.name}: {missing}"
+
+
+def test_the_board_of_the_documentation_loads_and_plans(tmp_path: Path) -> None:
+    """`docs/adding.md` works on a board that is not on the shelf."""
+    page = (EXAMPLE.parents[1] / "docs" / "adding.md").read_text()
+    profile = page.split("```yaml\n")[1].split("```")[0]
+    path = tmp_path / "beagleplay.yaml"
+    path.write_text(profile)
+    target = targets.load(path)
+    assert target.name == "beagleplay"
+    assert target.name not in NAMES
+    assert target.memory.ram_bytes == 2 * 1024**3
+    plan = planning.choose(models.read(EXAMPLE / "digits_float.tflite"), target, targets.load_tables(target, path))
+    assert plan.ok
