@@ -148,10 +148,10 @@ def test_the_yaml_of_adding_a_target_loads(tmp_path: Path) -> None:
     profile, table = blocks
     (tmp_path / "operators").mkdir()
     (tmp_path / "operators" / "my-runtime.yaml").write_text(table)
-    path = tmp_path / "my-board.yaml"
+    path = tmp_path / "beagleplay.yaml"
     path.write_text(profile.replace("tflite-litert-cpu", "my-runtime"))
     found = targets.load(str(path))
-    assert found.cpu.core == "cortex-a55"
+    assert found.cpu.core == "cortex-a53"
     assert targets.load_tables(found, str(path))["my-runtime"].operators["RESHAPE"].passes_quantization
 
 
