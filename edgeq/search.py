@@ -76,7 +76,7 @@ def _float_outputs(graph: ModelGraph, plan: Plan, dataset: Dataset, progress: Pr
 
     if plan.scheme.name == "as_is":
         return None
-    session = open_session(plan.runtime, Path(graph.path))
+    session = open_session(graph.format, Path(graph.path))
     return scoring.collect(session, dataset, graph, dataset.evaluation, progress, step="scoring float")
 
 
@@ -96,7 +96,7 @@ def _score(
     from edgeq.evaluation import scoring
 
     quantized = candidate.quantized
-    session = open_session(quantized.plan.runtime, candidate.file)
+    session = open_session(quantized.plan.format, candidate.file)
     step = f"scoring {quantized.plan.scheme.name}"
     outputs = scoring.collect(session, dataset, graph, dataset.evaluation, progress, step=step)
     accuracy = scoring.accuracy(dataset, reference, outputs, max_drop=max_drop)
@@ -119,8 +119,11 @@ def _kernel_notes(candidate: Candidate, graph: ModelGraph, dataset: Dataset) -> 
         )
 
 
-def open_session(runtime: str, path: Path) -> Session:
-    """A host session of a runtime for a model file, on all cores: answers do not depend on how many there are."""
+def open_session(model_format: str, path: Path) -> Session:
+    """A host session for a model file, on all cores: answers do not depend on how many there are."""
+    from edgeq.runtimes import BY_FORMAT
+
+    runtime = BY_FORMAT[model_format]
     return cast(
         "Session", backends.find("runtimes", runtime).open(path, threads=min(os.cpu_count() or 1, MOST_THREADS))
     )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import edgeq
 from edgeq import builders, store
+from edgeq.runtimes import BY_FORMAT
 from edgeq.types import Bundle, Manifest, QuantizedModel
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def _fill(
     place: Path, quantized: QuantizedModel, folder: Path, samples: Iterable[Sequence[Array]], name: str
 ) -> Manifest:
     model = builders.copy_model(place, quantized, folder)
-    vectors = builders.write_golden(place / "golden.npz", model, quantized.plan.runtime, samples)
+    vectors = builders.write_golden(place / "golden.npz", model, BY_FORMAT[quantized.artifact.format], samples)
     builders.write_contract(place, quantized)
     shutil.copytree(RUNNER, place / "runner", ignore=shutil.ignore_patterns("__pycache__", "*.pyc"))
     manifest = builders.describe(

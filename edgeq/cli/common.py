@@ -42,6 +42,16 @@ class Size(click.ParamType[int]):
             self.fail(str(error), param, ctx)
 
 
+class SizeLimit(Size):
+    """A size above 0: nothing fits into none."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        size_bytes = super().convert(value, param, ctx)
+        if size_bytes == 0:
+            self.fail("a limit of 0 bytes holds nothing; write a size above 0 or leave the flag out", param, ctx)
+        return size_bytes
+
+
 class Cpus(click.ParamType[tuple[int, ...]]):
     """CPU numbers such as `2,3` or `0-3`."""
 
@@ -86,6 +96,7 @@ POSITIVE = click.FloatRange(min=0, min_open=True)
 model_argument = click.argument("model", type=PATH)
 bundle_argument = click.argument("bundle", type=PATH)
 target = _flag("-t", "--target", required=True, help="A profile's name or a YAML file.")
+optional_target = _flag("-t", "--target", help="A profile's name or a YAML file.")
 device = _flag("-d", "--device", required=True, help="A device's name, local:, or ssh://user@host:port.")
 data = _flag("--data", required=True, help="dataset.yaml, an .npz keyed by input name, or script.py:function.")
 output = _flag("-o", "--output", type=PATH, help="Folder for stage files (default: build/<model>/<target>).")
@@ -98,8 +109,8 @@ talk = _all(
 budgets = _all(
     _flag("--max-drop", type=click.FloatRange(min=0), help="Largest accepted loss, in the metric's unit."),
     _flag("--max-latency-ms", type=POSITIVE, help="Largest accepted p50 latency."),
-    _flag("--max-flash", type=Size(), help="Largest accepted file, such as '512 KiB'."),
-    _flag("--max-ram", type=Size(), help="Largest accepted memory, such as '64 MiB'."),
+    _flag("--max-flash", type=SizeLimit(), help="Largest accepted file, such as '512 KiB'."),
+    _flag("--max-ram", type=SizeLimit(), help="Largest accepted memory, such as '64 MiB'."),
     _flag("--max-energy-mj", type=POSITIVE, help="Largest accepted energy per inference."),
 )  # fmt: skip
 wishes = _all(

@@ -13,9 +13,9 @@ from edgeq.planning.audit import Finding, audit
 from edgeq.planning.offers import Offer, offers
 from edgeq.planning.schemes import Prefer, label
 from edgeq.planning.view import View
-from edgeq.types import Budgets, ModelGraph, Observation, OperatorTable, Plan, RuntimeSpec, Target
+from edgeq.types import Budgets, ModelGraph, Observation, OperatorTable, Plan, Rejected, RuntimeSpec, Target
 
-__all__ = ["Finding", "Planned", "audit", "candidates", "choose", "label", "plan"]
+__all__ = ["Finding", "Planned", "audit", "candidates", "choose", "label", "plan", "settled"]
 
 _UNLIMITED = Budgets()
 
@@ -25,6 +25,7 @@ class Planned(NamedTuple):
 
     chosen: Plan
     candidates: tuple[Plan, ...]
+    options: tuple[Option, ...] = ()
 
 
 class Asked(NamedTuple):
@@ -70,7 +71,24 @@ def plan(
     if scheme is None and found[0].operators:
         reasons += rejected.never_offered(found)
     chosen = dataclasses.replace(_explained(options[0]), rejected=tuple(reasons))
-    return Planned(dataclasses.replace(chosen, tables_sha256=fingerprint.of_target(target, tables)), found)
+    chosen = dataclasses.replace(chosen, tables_sha256=fingerprint.of_target(target, tables))
+    return Planned(chosen, found, tuple(options))
+
+
+def settled(found: Planned, taken: Plan, tried: Sequence[Rejected]) -> Plan:
+    """The plan that was taken after others were tried, explained, with why each other one was not.
+
+    `tried` has an entry for each plan given up, by its scheme's label.
+    """
+    name = rejected.name_of(taken)
+    option = next(one for one in found.options if rejected.name_of(one.plan) == name)
+    others = [one.plan for one in found.options if one is not option]
+    reasons = {entry.scheme: entry.why for entry in tried}
+    planned = {rejected.name_of(plan) for plan in found.candidates}
+    told = rejected.after_trials(taken, others, reasons, taken.prefer)
+    # Other formats and schemes that nobody planned stay as they were told.
+    kept = [entry for entry in found.chosen.rejected if entry.scheme not in planned]
+    return dataclasses.replace(_explained(option), rejected=(*told, *kept), tables_sha256=found.chosen.tables_sha256)
 
 
 def choose(

@@ -59,8 +59,8 @@ def predict(
     model.
     """
     placed = tuple(placed)
-    flash_bytes = look.graph.size_bytes if as_is else _file_bytes(look, placed)
     kinds = {} if as_is else dtypes(look, placed)
+    flash_bytes = look.graph.size_bytes if as_is else _file_bytes(look, placed, kinds)
     key = frozenset(kinds.items())
     if key not in known:
         known[key] = arenas.arena_bytes(runtime.name, _retyped_graph(look, kinds))
@@ -107,7 +107,7 @@ def item_bytes(dtype: str) -> float:
     return ITEM_BYTES.get(dtype, 4)
 
 
-def _file_bytes(look: View, placed: tuple[Placed, ...]) -> int:
+def _file_bytes(look: View, placed: tuple[Placed, ...], kinds: Mapping[int, str]) -> int:
     overhead = OVERHEAD[look.graph.format]
     size = float(max(look.graph.size_bytes, look.graph.weight_bytes))
     seen: set[int] = set()
@@ -116,7 +116,7 @@ def _file_bytes(look: View, placed: tuple[Placed, ...]) -> int:
             if tensor.index not in seen:
                 seen.add(tensor.index)
                 size += _grown(look, one, tensor, kind, overhead)
-    quantized = sum(kind in QUANTIZED for kind in dtypes(look, placed).values())
+    quantized = sum(kind in QUANTIZED for kind in kinds.values())
     return max(round(size + quantized * overhead.tensor), 0)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from edgeq.planning import schemes
 from edgeq.planning.checks import wrong_format
@@ -32,6 +32,14 @@ def plans(best: Plan, others: Sequence[Plan], prefer: Prefer) -> Iterator[Reject
             why=failed.why if failed else why,
             rule=failed.rule if failed else COMES_LATER,
         )
+
+
+def after_trials(taken: Plan, others: Sequence[Plan], tried: Mapping[str, str], prefer: Prefer) -> Iterator[Rejected]:
+    """The same once plans were converted and scored; `tried` are reasons by a scheme's label."""
+    for entry, plan in zip(plans(taken, others, prefer), others, strict=True):
+        why = tried.get(schemes.label(plan.scheme))
+        lost = plan.ok and why is not None
+        yield Rejected(scheme=entry.scheme, why=f"It was tried: {why}", rule=TRIED) if lost else entry
 
 
 def name_of(plan: Plan) -> str:

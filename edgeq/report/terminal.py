@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -22,7 +23,7 @@ from edgeq.types import (
 )
 from edgeq.units import format_ms, format_size
 
-PLACEMENT_STYLES = {"cpu": "green", "npu": "green", "float": "yellow", "refused": "red"}
+PLACEMENT_STYLES = {"cpu": "green", "gpu": "green", "npu": "green", "float": "yellow", "refused": "red"}
 
 
 def table(title: str | None, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
@@ -97,17 +98,66 @@ def plan(found: Plan, *, every_operator: bool = False) -> RenderableType:
         _operators(found.operators, every_operator),
         checks("\nchecks", found.checks),
     ]
+    if found.risks:
+        rows = [(risk.rule, _ranges(risk.operators), risk.why) for risk in found.risks]
+        parts.append(table("\naccuracy at risk", ("rule", "operators", "why"), rows))
+    parts += _shortfall(found.checks)
     if found.rejected:
         parts.append(table("\nnot taken", ("scheme", "why"), [(r.scheme, r.why) for r in found.rejected]))
     return Group(*parts)
 
 
+def _shortfall(found: Iterable[Check]) -> list[RenderableType]:
+    """What is needed, had and short, of every figure that is over its limit."""
+    rows = [
+        (check.rule, _quantity(check.needed, check.unit), _quantity(check.available, check.unit),
+         _quantity(check.needed - check.available, check.unit))
+        for check in found
+        if not check.ok and isinstance(check.needed, int | float) and isinstance(check.available, int | float)
+        and check.needed > check.available
+    ]  # fmt: skip
+    return [table("\ntoo much", ("limit", "needed", "had", "short"), rows)] if rows else []
+
+
+def _explained(placements: Sequence[Placement]) -> Table:
+    """Every operator with its rule, what it could not have, and the edit; equal ones share a row."""
+    groups: dict[Placement, list[int]] = {}
+    for one in placements:
+        groups.setdefault(dataclasses.replace(one, index=0), []).append(one.index)
+    rows: list[Sequence[object]] = []
+    for one, indices in groups.items():
+        refused = Text("\n".join(_cell(f"{other.what}: {other.why}") for other in one.alternatives) or "-")
+        reason = f"{one.rule}: {one.why}"
+        rows.append((_ranges(indices), one.type, _placed(one.placement), one.signature, reason, refused, one.edit))
+    columns = ("#", "operator", "where", "signature", "rule", "refused", "smallest change")
+    return table("\noperators", columns, rows)
+
+
+def _ranges(indices: Sequence[int]) -> str:
+    """`0, 3-5` for 0, 3, 4, 5."""
+    parts: list[list[int]] = []
+    for index in indices:
+        if parts and index == parts[-1][-1] + 1:
+            parts[-1].append(index)
+        else:
+            parts.append([index])
+    return ", ".join(str(part[0]) if len(part) == 1 else f"{part[0]}-{part[-1]}" for part in parts)
+
+
+def findings(found: Plan, rows: Sequence[Mapping[str, str]]) -> RenderableType:
+    """Claims of a plan that do not follow."""
+    if not rows:
+        return Text(f"every verdict of the plan for {_cell(found.target)} follows", "bold green")
+    cells = [(row["subject"], row["claimed"], row["derived"], row["why"]) for row in rows]
+    return Group(
+        table("does not follow", ("what", "the plan says", "what follows", "why"), cells),
+        Text(f"{len(rows)} claims do not follow", "bold red"),
+    )
+
+
 def _operators(placements: Sequence[Placement], every_operator: bool) -> Table:
     if every_operator:
-        rows: list[Sequence[object]] = [
-            (p.index, p.type, _placed(p.placement), p.signature, p.rule, p.why) for p in placements
-        ]
-        return table("\noperators", ("#", "operator", "where", "signature", "rule", "why"), rows)
+        return _explained(placements)
     groups = Counter((p.type, p.placement, p.signature, p.why) for p in placements)
     grouped = [(count, kind, _placed(place), sign, why) for (kind, place, sign, why), count in groups.items()]
     return table("\noperators", ("count", "operator", "where", "signature", "why"), grouped)

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
     Array = NDArray[np.generic]
 
+BY_FORMAT = {"tflite": "litert", "onnx": "onnxruntime"}
+"""The runtime that runs a model file on this host, whatever a target runs it with."""
+
 
 class Session(Protocol):
     """A model that is ready to run. Arrays are in the ports' order and data types."""

@@ -6,15 +6,17 @@ bundle/manifest.json, measurement.json, validation.json, report.json.
 
 from edgeq.workflow.device import deploy, host_key, probe, profile, trust
 from edgeq.workflow.doctor import doctor
-from edgeq.workflow.plan import Wish, default_output, plan, read_model
+from edgeq.workflow.plan import Checked, Wish, check, default_output, plan, read_model
 from edgeq.workflow.quantize import Refused, build, holds, quantize
 from edgeq.workflow.run import report, run
 from edgeq.workflow.validate import validate
 
 __all__ = [
+    "Checked",
     "Refused",
     "Wish",
     "build",
+    "check",
     "default_output",
     "deploy",
     "doctor",

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, cast
 
 from edgeq import backends, models, planning, store, targets
+from edgeq.errors import UsageError
 from edgeq.types import Budgets, ModelGraph, Plan, Progress, silent
 
 Preference = Literal["latency", "memory", "accuracy"]
@@ -21,6 +23,14 @@ class Wish:
     prefer: Preference = "latency"
     budgets: Budgets = field(default_factory=Budgets)
     scheme: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checked:
+    """A plan and every claim in it that does not follow."""
+
+    plan: Plan
+    findings: tuple[planning.Finding, ...]
 
 
 def default_output(model: Path, target: str) -> Path:
@@ -63,20 +73,48 @@ def plan(model: Path, target: str, *, output: Path | None = None, wish: Wish | N
     """Which runtime and scheme a target gets, and why; written to plan.json."""
     folder = output or default_output(model, target)
     graph = read_model(model, folder, target=target)
-    found = choose(graph, target, wish or Wish())
-    store.write(folder / "plan.json", found)
+    found = planned(graph, target, wish or Wish()).chosen
+    write(folder, found, graph, target)
     return found
 
 
-def choose(graph: ModelGraph, target: str, wish: Wish) -> Plan:
+def planned(graph: ModelGraph, target: str, wish: Wish) -> planning.Planned:
+    """The plan to take and all that could be tried, from what was measured on the target too."""
+    from edgeq.workflow import observed
+
     profile = targets.load(target)
-    tables = targets.load_tables(profile, target)
-    return planning.choose(graph, profile, tables, budgets=wish.budgets, prefer=wish.prefer, scheme=wish.scheme)
+    return planning.plan(
+        graph,
+        profile,
+        targets.load_tables(profile, target),
+        budgets=wish.budgets,
+        prefer=wish.prefer,
+        scheme=wish.scheme,
+        observations=observed.load(profile.name),
+    )
 
 
 def candidates(graph: ModelGraph, target: str, wish: Wish) -> list[Plan]:
-    """Every plan that can be tried, best first, each with what was refused."""
-    profile = targets.load(target)
-    tables = targets.load_tables(profile, target)
-    found = planning.candidates(graph, profile, tables, budgets=wish.budgets, prefer=wish.prefer, scheme=wish.scheme)
-    return [candidate for candidate in found if candidate.ok]
+    """Every plan that can be tried, best first."""
+    return [candidate for candidate in planned(graph, target, wish).candidates if candidate.ok]
+
+
+def write(folder: Path, found: Plan, graph: ModelGraph, target: str) -> None:
+    """Write plan.json, with where model and target are, so that it can be checked alone."""
+    is_file = Path(target).suffix in (".yaml", ".yml") or len(Path(target).parts) > 1
+    ref = str(Path(target).resolve()) if is_file else target
+    stamped = dataclasses.replace(found, model_path=str(Path(graph.path).resolve()), target_ref=ref)
+    store.write(folder / "plan.json", stamped)
+
+
+def check(path: Path, *, model: Path | None = None, target: str | None = None) -> Checked:
+    """Derive every verdict of a plan.json anew; model and target are those that it names unless others are given."""
+    found = store.read(path, Plan)
+    source, ref = model or Path(found.model_path), target or found.target_ref
+    if source == Path() or not ref:
+        missing = "its model" if source == Path() else "its target"
+        raise UsageError(f"{path} does not say {missing}", hint=f"edgeq plan MODEL -t TARGET --check {path}")
+    graph = read_model(source, path.parent, target=ref)
+    profile = targets.load(ref)
+    findings = planning.audit(found, graph, profile, targets.load_tables(profile, ref))
+    return Checked(plan=found, findings=findings)

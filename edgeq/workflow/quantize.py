@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import NamedTuple, cast
 
 import edgeq
-from edgeq import backends, datasets, search, store, targets
-from edgeq.types import Bundle, Dataset, ModelGraph, Plan, Progress, QuantizedModel, Target, silent
-from edgeq.workflow.plan import Wish, candidates, choose, default_output, read_model, safe_name
+from edgeq import backends, datasets, planning, search, store, targets, tools
+from edgeq.types import Bundle, Dataset, ModelGraph, Plan, Predicted, Progress, QuantizedModel, Target, silent
+from edgeq.workflow.plan import Wish, default_output, planned, read_model, safe_name
+from edgeq.workflow.plan import write as write_plan
 
 GOLDEN_BYTES = 8 << 20
 LATER_STAGES = (
@@ -39,7 +40,7 @@ class Job(NamedTuple):
     """One conversion to do: the model, how it is planned, its samples, where results go."""
 
     graph: ModelGraph
-    chosen: Plan
+    planned: planning.Planned
     dataset: Dataset
     folder: Path
     name: str
@@ -66,12 +67,12 @@ def quantize(
 def _prepare(model: Path, target: str, data: str, output: Path | None, wish: Wish, progress: Progress) -> Job | Refused:
     folder = output or default_output(model, target)
     graph = read_model(model, folder, progress, target=target)
-    chosen = choose(graph, target, wish)
-    store.write(folder / "plan.json", chosen)
-    if not chosen.ok:
+    found = planned(graph, target, wish)
+    write_plan(folder, found.chosen, graph, target)
+    if not found.chosen.ok:
         _forget(folder)
-        return Refused(plan=chosen)
-    return Job(graph, chosen, datasets.bind(datasets.load(data), graph), folder, safe_name(model.stem))
+        return Refused(plan=found.chosen)
+    return Job(graph, found, datasets.bind(datasets.load(data), graph), folder, safe_name(model.stem))
 
 
 def _convert(job: Job, target: str, wish: Wish, resume: bool, progress: Progress) -> QuantizedModel:
@@ -81,17 +82,18 @@ def _convert(job: Job, target: str, wish: Wish, resume: bool, progress: Progress
     request = _request(job, wish)
     done = _resumed(job.folder, request) if resume else None
     if done is not None:
-        store.write(job.folder / "plan.json", done.plan)
+        write_plan(job.folder, done.plan, job.graph, target)
         return done
     _forget(job.folder)
     preflight.check(Path(job.graph.path), job.graph.format)
-    plans = [dataclasses.replace(p, rejected=job.chosen.rejected) for p in candidates(job.graph, target, wish)]
-    out = job.folder / f"{job.name}_{_suffix(job.chosen)}.{job.graph.format}"
+    plans = [plan for plan in job.planned.candidates if plan.ok]
+    out = job.folder / f"{job.name}_{_suffix(job.planned.chosen)}.{job.graph.format}"
     found = search.search(job.graph, plans, job.dataset, out, max_drop=wish.budgets.max_drop, progress=progress)
     seconds = time.monotonic() - started
     found = _laid_out(found, job.graph)
-    found = dataclasses.replace(found, request=request, seconds=seconds, peak_rss_bytes=_peak_rss_bytes())
-    store.write(job.folder / "plan.json", found.plan)
+    taken = planning.settled(job.planned, found.plan, found.tried)
+    found = dataclasses.replace(found, plan=taken, request=request, seconds=seconds, peak_rss_bytes=_peak_rss_bytes())
+    write_plan(job.folder, found.plan, job.graph, target)
     store.write(job.folder / "quantized.json", found)
     return found
 
@@ -121,8 +123,13 @@ def _suffix(chosen: Plan) -> str:
 
 def _request(job: Job, wish: Wish) -> str:
     """Hash over all that a conversion depends on."""
-    parts = (edgeq.__version__, job.graph.sha256, datasets.fingerprint(job.dataset), job.chosen, wish)
+    parts = (edgeq.__version__, job.graph.sha256, datasets.fingerprint(job.dataset), _lasting(job.planned.chosen), wish)
     return hashlib.sha256(repr(parts).encode()).hexdigest()
+
+
+def _lasting(chosen: Plan) -> Plan:
+    """A plan without what a measurement changes, which is no reason to convert again."""
+    return dataclasses.replace(chosen, predicted=Predicted(), unavailable={}, checks=(), rejected=())
 
 
 def _resumed(folder: Path, request: str) -> QuantizedModel | None:
@@ -155,10 +162,13 @@ def build(
     job = _prepare(model, target, data, output, wish or Wish(), progress)
     if isinstance(job, Refused):
         return job, None
+    profile = targets.load(target)
+    if _has_ethosu(profile):
+        tools.find("vela")  # a compiler that is missing is better known before minutes of work
     found = _convert(job, target, wish or Wish(), resume, progress)
     if not holds(found):
         return found, None
-    return found, _bundle(found, job, targets.load(target), resume, progress)
+    return found, _bundle(found, job, profile, resume, progress)
 
 
 def holds(found: QuantizedModel) -> bool:
@@ -184,12 +194,14 @@ def _bundle(found: QuantizedModel, job: Job, target: Target, resume: bool, progr
 
 def _builder(target: Target) -> Callable[..., object]:
     """What packs the bundle: the accelerator's compiler where there is one, else the kind's builder."""
-    accelerator = target.accelerator
-    if accelerator is not None and accelerator.name.startswith("ethos-u"):
-        build = backends.find("builders", "ethosu").build
-        return functools.partial(build, accelerator=accelerator)
+    if _has_ethosu(target):
+        return functools.partial(backends.find("builders", "ethosu").build, accelerator=target.accelerator)
     found = backends.find("builders", "linux" if target.kind == "android" else target.kind).build
     return cast("Callable[..., object]", found)
+
+
+def _has_ethosu(target: Target) -> bool:
+    return target.accelerator is not None and target.accelerator.name.startswith("ethos-u")
 
 
 def _golden(dataset: Dataset, graph: ModelGraph) -> list[int]:

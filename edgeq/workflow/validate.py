@@ -29,7 +29,7 @@ def validate(
     layouts = tuple(port.layout for port in packed(bundle).inputs)
     graph = dataclasses.replace(models.read(bundle / found.manifest.model), input_layouts=layouts)
     dataset = datasets.bind(datasets.load(data), graph)
-    session = search.open_session(found.manifest.runtime, Path(found.path) / found.manifest.model)
+    session = search.open_session(found.manifest.format, Path(found.path) / found.manifest.model)
     with connected(devices.load(device)) as transport:
         there = _on_device(found, session, graph, dataset, transport, progress)
     result = _compare(packed(bundle), session, graph, dataset, there, progress)

@@ -14,6 +14,7 @@ import shutil
 import statistics
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -46,7 +47,7 @@ def main() -> int:
 def _rows(scratch: Path) -> Iterator[Row]:
     comparisons: list[Callable[[Path], Iterator[Row]]] = [_help, _deploy, _latency]
     if MOBILENET.is_dir():
-        comparisons += [_quantize, _percentile, _memory]
+        comparisons += [_plan, _quantize, _percentile, _memory]
     else:
         sys.stderr.write(f"left out: quantization of mobilenet_v2, because {MOBILENET} is absent\n")
     for compare in comparisons:
@@ -60,6 +61,25 @@ def _help(_scratch: Path) -> Iterator[Row]:
     run([*EDGEQ, "--help"]), run(click)  # bytecode and disk caches
     ours, theirs = in_turn(lambda: run([*EDGEQ, "--help"]), lambda: run(click), 15)
     yield _ratio_row("edgeq --help", median_seconds(ours), median_seconds(theirs), "s", 3, "python -c 'import click'")
+
+
+def _plan(_scratch: Path) -> Iterator[Row]:
+    """Planning alone: the model is read, tables are loaded."""
+    from edgeq import models, planning, targets
+
+    graph = models.read(MOBILENET / "mobilenet_v2_float.onnx")
+    shelf = [(target, targets.load_tables(target)) for target in targets.load_all()]
+    mine = next((target, tables) for target, tables in shelf if target.name == TARGET)
+    one = 1000 * min(_seconds(lambda: planning.plan(graph, *mine)) for _ in range(10))
+    yield Row("planning mobilenet_v2 for one target", one, None, "ms", "< 50 ms", one < 50)
+    every = min(_seconds(lambda: [planning.plan(graph, *each) for each in shelf]) for _ in range(3))
+    yield Row(f"planning it for all {len(shelf)} targets", every, None, "s", "< 1 s", every < 1)
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
 
 
 def _quantize(scratch: Path) -> Iterator[Row]:

@@ -86,8 +86,8 @@ def test_tflite_kernels_are_not_questioned(dense: Any, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["conv.tflite", "conv.onnx"])
 def test_open_session_runs_a_model(tmp_path: Path, name: str) -> None:
     path = models.conv_tflite(tmp_path) if name.endswith("tflite") else models.conv_onnx(tmp_path)
-    runtime = "litert" if name.endswith("tflite") else "onnxruntime"
-    session = search.open_session(runtime, path)
+
+    session = search.open_session(path.suffix.lstrip("."), path)
     shape = (1, 12, 12, 3) if name.endswith("tflite") else (1, 3, 12, 12)
     (answer,) = session.run([np.zeros(shape, np.float32)])
     assert answer.shape == (1, 4)
