@@ -26,6 +26,10 @@ class Interval:
     size_bytes: int
 
 
+Rank = Callable[[Interval], tuple[int, ...]]
+"""Sorts tensors into the order in which they are placed."""
+
+
 def intervals(graph: ModelGraph, subgraph: int = 0) -> tuple[Interval, ...]:
     """Lifetimes of one subgraph's activations, by step (position among that subgraph's operators).
 
@@ -65,21 +69,24 @@ def arena_bytes(graph: ModelGraph) -> int:
     return activations.deepest(lambda lives, steps: [arena_of(lives)] * steps)
 
 
-def arena_of(lives: Sequence[Interval]) -> int:
+def arena_of(lives: Sequence[Interval], rank: Rank | None = None) -> int:
     """Bytes of an arena that holds these lifetimes."""
-    offsets = plan_offsets(lives)
+    offsets = plan_offsets(lives, rank)
     return max((offsets[life.tensor] + _aligned(life.size_bytes) for life in lives), default=0)
 
 
-def plan_offsets(lives: Sequence[Interval]) -> dict[int, int]:
-    """Offset of each tensor: the largest first, each into the lowest gap among those alive with it."""
+def plan_offsets(lives: Sequence[Interval], rank: Rank | None = None) -> dict[int, int]:
+    """Offset of each tensor: the largest first, each into the lowest gap among those alive with it.
+
+    `rank` sorts them otherwise; by itself, the earlier comes first among tensors of one size.
+    """
     import numpy as np
 
     offsets = {life.tensor: 0 for life in lives if not life.size_bytes}
     # What is placed already, by offset: rows are start, end, first and last step.
     placed = np.zeros((4, 0), np.int64)
     filled = [life for life in lives if life.size_bytes]
-    for life in sorted(filled, key=lambda life: (-life.size_bytes, life.first, life.tensor)):
+    for life in sorted(filled, key=rank or _by_size):
         size = _aligned(life.size_bytes)
         alive = placed[:, (placed[2] <= life.last) & (placed[3] >= life.first)]
         below = np.maximum.accumulate(np.concatenate(([0], alive[1])))
@@ -89,6 +96,10 @@ def plan_offsets(lives: Sequence[Interval]) -> dict[int, int]:
         row = [offset, offset + size, life.first, life.last]
         placed = np.insert(placed, np.searchsorted(placed[0], offset), row, axis=1)
     return offsets
+
+
+def _by_size(life: Interval) -> tuple[int, ...]:
+    return -life.size_bytes, life.first, life.tensor
 
 
 def reachable(operators: Iterable[Operator]) -> frozenset[int]:

@@ -68,7 +68,7 @@ def arena(graph: ModelGraph, build: Build) -> Arena:
 
     Raises ModelError where the graph's subgraphs nest too deeply.
     """
-    wanted = {one.index: needs(_operands(graph, number), build) for number, one in enumerate(graph.operators)}
+    wanted = {one.index: needs(_operands(graph, number, build)) for number, one in enumerate(graph.operators)}
     variables = _variables(graph)
     tail = _Tail(build)
     _add_interpreter(tail, graph)
@@ -143,10 +143,10 @@ def _scales(tensor: TensorSpec) -> int:
     return 1 if tensor.dtype in QUANTIZED else 0
 
 
-def _operands(graph: ModelGraph, number: int) -> Operands:
+def _operands(graph: ModelGraph, number: int, build: Build) -> Operands:
     operator = graph.operators[number]
     inputs = tuple(graph.tensors[index] if index >= 0 else None for index in operator.inputs)
-    return Operands(operator, inputs, tuple(graph.tensors[index] for index in operator.outputs))
+    return Operands(operator, inputs, tuple(graph.tensors[index] for index in operator.outputs), build)
 
 
 def _variables(graph: ModelGraph) -> dict[int, TensorSpec]:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 from edgeq.planning.tflm import cmsis
 from edgeq.planning.tflm.operands import Operands, elements
 from edgeq.planning.tflm.structs import EVAL_TENSOR, Build, measure
+from edgeq.types import TensorSpec
 
 LUT_BYTES = 2 * 513
 """An int16 lookup table of 512 steps."""
@@ -25,7 +26,7 @@ class Kernel(NamedTuple):
 
     parameters: str = ""
     data: str = ""
-    prepare: Callable[[Operands, Build], Prepared] | None = None
+    prepare: Callable[[Operands], Prepared] | None = None
 
 
 class Needs(NamedTuple):
@@ -37,30 +38,31 @@ class Needs(NamedTuple):
     scratch: list[int]
 
 
-def needs(operands: Operands, build: Build) -> Needs:
+def needs(operands: Operands) -> Needs:
     """What an operator takes; one that the table does not know counts as a middling one."""
+    build = operands.build
     kernel = KERNELS.get(operands.operator.type, UNKNOWN)
-    persistent, scratch = kernel.prepare(operands, build) if kernel.prepare else ([], [])
+    persistent, scratch = kernel.prepare(operands) if kernel.prepare else ([], [])
     data = measure(kernel.data, build)[0] if kernel.data else 0
     if build.cmsis != "none":
-        extra = cmsis.extra(operands, build.cmsis, data)
-        data, scratch = extra.data, [*scratch, *extra.scratch]
-        persistent = [*persistent, *extra.persistent]
+        beside = cmsis.beside(operands)
+        data += beside.data
+        persistent, scratch = persistent + beside.persistent, scratch + beside.scratch
     parameters = measure(kernel.parameters, build) if kernel.parameters else (0, 1)
     return Needs(parameters, data, persistent, scratch)
 
 
-def _convolution(operands: Operands, build: Build) -> Prepared:
+def _convolution(operands: Operands) -> Prepared:
     """A multiplier and a shift per output channel, of float operators too; int4 weights are unpacked."""
     channels = operands.channels()
-    weights = operands.inputs[1] if len(operands.inputs) > 1 else None
+    weights = operands.input(1)
     unpacked = [elements(weights)] if weights and weights.dtype == "int4" else []
     return [4 * channels, 4 * channels], unpacked
 
 
-def _fully_connected(operands: Operands, build: Build) -> Prepared:
+def _fully_connected(operands: Operands) -> Prepared:
     """Multipliers and shifts only where the weights have several scales."""
-    weights = operands.inputs[1] if len(operands.inputs) > 1 else None
+    weights = operands.input(1)
     if weights is None or operands.dtype not in ("int8", "int16"):
         return [], []
     unpacked = [elements(weights)] if weights.dtype == "int4" else []
@@ -68,75 +70,75 @@ def _fully_connected(operands: Operands, build: Build) -> Prepared:
     return [4 * scales, 4 * scales] if scales > 1 else [], unpacked
 
 
-def _transpose_convolution(operands: Operands, build: Build) -> Prepared:
+def _transpose_convolution(operands: Operands) -> Prepared:
     width = {"int8": 4, "int16": 8}.get(operands.dtype_of(2), 0)
     channels = 4 * operands.channels()
     return [channels, channels], [width * operands.output_elements] if width else []
 
 
-def _softmax(operands: Operands, build: Build) -> Prepared:
+def _softmax(operands: Operands) -> Prepared:
     return [LUT_BYTES, LUT_BYTES] if operands.dtype == "int16" else [], []
 
 
-def _mean(operands: Operands, build: Build) -> Prepared:
+def _mean(operands: Operands) -> Prepared:
     """Sums of 32 bits, of integers only; axes and indices for the float and the odd ones."""
     sums = [4 * operands.output_elements] if operands.dtype in ("int8", "uint8", "int16") else []
     return [], [*sums, *_indices(operands)]
 
 
-def _extreme(operands: Operands, build: Build) -> Prepared:
+def _extreme(operands: Operands) -> Prepared:
     return [], _indices(operands)
 
 
 def _indices(operands: Operands) -> list[int]:
-    axes = operands.inputs[1] if len(operands.inputs) > 1 else None
+    axes = operands.input(1)
     return [4 * max(1, operands.rank), 4 * max(1, elements(axes) if axes else 1)]
 
 
-def _svdf(operands: Operands, build: Build) -> Prepared:
-    features = operands.inputs[1] if len(operands.inputs) > 1 else None
+def _svdf(operands: Operands) -> Prepared:
+    features = operands.input(1)
     filters = features.shape[0] if features and features.shape else 1
     scratch = [4 * max(1, filters) * operands.batch]
     return [], scratch + ([4 * operands.output_elements] if operands.dtype == "int8" else [])
 
 
-def _lstm(operands: Operands, build: Build) -> Prepared:
+def _lstm(operands: Operands) -> Prepared:
     """Four gates of a time step, in the cell's data type."""
     width = 4 if operands.dtype == "float32" else 2
-    state = operands.inputs[18] if len(operands.inputs) > 18 else None
+    state = operands.input(18)
     units = elements(state) if state else operands.output_elements
     return [], [width * units] * 4
 
 
-def _batch_matmul(operands: Operands, build: Build) -> Prepared:
+def _batch_matmul(operands: Operands) -> Prepared:
     """Transposed copies of the operands stay in the arena: of the second unless it comes transposed."""
-    quantized = [measure("8i", build)[0]] if operands.dtype in ("int8", "int16") else []
+    quantized = [measure("8i", operands.build)[0]] if operands.dtype in ("int8", "int16") else []
     flags = operands.operator.attributes
     turned = [flags.get("adj_x", False), not flags.get("adj_y", False)]
     copies = [tensor for tensor, wanted in zip(operands.inputs, turned, strict=False) if wanted and tensor]
-    return quantized + [size for tensor in copies for size in _copy(len(tensor.shape), tensor.size_bytes, build)], []
+    return quantized + [size for tensor in copies for size in _copy(tensor, operands.build)], []
 
 
-def _copy(rank: int, size_bytes: int, build: Build) -> list[int]:
-    return [measure(EVAL_TENSOR, build)[0], 4 * (rank + 1), size_bytes]
+def _copy(tensor: TensorSpec, build: Build) -> list[int]:
+    return [measure(EVAL_TENSOR, build)[0], 4 * (len(tensor.shape) + 1), tensor.size_bytes]
 
 
-def _concatenation(operands: Operands, build: Build) -> Prepared:
+def _concatenation(operands: Operands) -> Prepared:
     """A scale and a zero point per input."""
     return [4 * len(operands.inputs)] * 2 if operands.dtype in ("int8", "int16") else [], []
 
 
-def _add_n(operands: Operands, build: Build) -> Prepared:
-    return [], [build.pointer_bytes * len(operands.inputs)]
+def _add_n(operands: Operands) -> Prepared:
+    return [], [operands.build.pointer_bytes * len(operands.inputs)]
 
 
-def _mirror_pad(operands: Operands, build: Build) -> Prepared:
+def _mirror_pad(operands: Operands) -> Prepared:
     return [], [4 * max(1, operands.rank)] * 2
 
 
-def _assign_variable(operands: Operands, build: Build) -> Prepared:
+def _assign_variable(operands: Operands) -> Prepared:
     """The first assignment of a resource variable allocates it."""
-    value = operands.inputs[1] if len(operands.inputs) > 1 else None
+    value = operands.input(1)
     return [value.size_bytes] if value else [], []
 
 
