@@ -4,23 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from edgeq.types import ModelGraph
+from edgeq.planning import tflm
+from edgeq.types import ModelGraph, Target
 
-Arena = Callable[[ModelGraph], int]
+Arena = Callable[[ModelGraph, Target], int]
 """Bytes of activations for a graph whose tensors have the data types that the runtime will see."""
 
 
-def greedy(graph: ModelGraph) -> int:
+def greedy(graph: ModelGraph, _: Target) -> int:
     """One arena by the greedy-by-size offset planner; inputs and outputs live in it too."""
     from edgeq.models.liveness import arena_bytes
 
     return arena_bytes(graph)
 
 
-ARENAS: Mapping[str, Arena] = {}
+ARENAS: Mapping[str, Arena] = {"tflite-micro": tflm.arena_bytes}
 """By runtime (`RuntimeSpec.name`) whose arena is laid out otherwise than `greedy` does."""
 
 
-def arena_bytes(runtime: str, graph: ModelGraph) -> int:
+def arena_bytes(runtime: str, graph: ModelGraph, target: Target) -> int:
     """Bytes of a runtime's arena; both the planner and its audit ask here."""
-    return ARENAS.get(runtime, greedy)(graph)
+    return ARENAS.get(runtime, greedy)(graph, target)
+
+
+def needs_weights(runtime: str) -> bool:
+    """Whether a runtime's arena depends on how weights are stored."""
+    return runtime in ARENAS

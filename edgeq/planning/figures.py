@@ -10,7 +10,7 @@ from edgeq.planning import arenas
 from edgeq.planning import view as views
 from edgeq.planning.memory import ITEM_BYTES, OVERHEAD
 from edgeq.planning.view import View
-from edgeq.types import Operator, Placement, Plan, PlannedMemory, Target, TensorSpec
+from edgeq.types import Operator, Placement, Plan, PlannedMemory, Quantization, Target, TensorSpec
 
 _NARROW = ("int8", "uint8", "int16", "int4", "float16")
 _BESIDE_BIAS = ("int32", "int64")
@@ -27,8 +27,9 @@ def memory(plan: Plan, look: View, target: Target) -> PlannedMemory:
     """Flash, RAM and arena that follow from the placements of a plan."""
     as_is = plan.scheme.name == "as_is"
     kinds = {} if as_is else activations(plan.operators, look)
-    tensors = tuple(_planned(look, tensor, kinds.get(tensor.index)) for tensor in look.graph.tensors)
-    arena = arenas.arena_bytes(plan.runtime, dataclasses.replace(look.graph, tensors=tensors))
+    layers = {} if as_is or not arenas.needs_weights(plan.runtime) else _layers(plan.operators, look)
+    tensors = tuple(_planned(look, t, kinds.get(t.index), layers.get(t.index)) for t in look.graph.tensors)
+    arena = arenas.arena_bytes(plan.runtime, dataclasses.replace(look.graph, tensors=tensors), target)
     flash = look.graph.size_bytes if as_is else _file_bytes(plan, look, kinds)
     resident = 0 if target.kind == "mcu" else flash
     expanded = 0 if as_is else _expanded_bytes(plan, look)
@@ -50,11 +51,25 @@ def activations(operators: Sequence[Placement], look: View) -> dict[int, str]:
     return {index: every[index] for index in real if index in every and index not in look.constants}
 
 
-def _planned(look: View, tensor: TensorSpec, kind: str | None) -> TensorSpec:
-    if kind and kind != tensor.dtype:
-        size = math.ceil(views.elements(tensor) * ITEM_BYTES.get(kind, 4))
-        return dataclasses.replace(tensor, dtype=kind, size_bytes=size)
-    return dataclasses.replace(tensor, is_constant=tensor.is_constant or tensor.index in look.constants)
+def _layers(operators: Sequence[Placement], look: View) -> dict[int, tuple[str, int]]:
+    """Data type and scales of the weights of every layer that stores integers."""
+    found: dict[int, tuple[str, int]] = {}
+    for operator, one in zip(look.graph.operators, operators, strict=True):
+        _, kind, _, granularity = parts(one.signature)
+        for tensor in views.weights(look, operator) if kind in _NARROW[:-1] else ():
+            scales = views.channels(operator, tensor) if granularity == "per-channel" else 1
+            found[tensor.index] = str(kind), scales
+    return found
+
+
+def _planned(look: View, tensor: TensorSpec, kind: str | None, layer: tuple[str, int] | None) -> TensorSpec:
+    wanted, scales = layer or (kind or tensor.dtype, 0)
+    changes: dict[str, object] = {"is_constant": tensor.is_constant or tensor.index in look.constants}
+    if wanted != tensor.dtype:
+        changes |= {"dtype": wanted, "size_bytes": math.ceil(views.elements(tensor) * ITEM_BYTES.get(wanted, 4))}
+    if scales:
+        changes["quantization"] = Quantization(scales=(1.0,) * scales, zero_points=(0,) * scales)
+    return dataclasses.replace(tensor, **changes)  # type: ignore[arg-type]
 
 
 def _file_bytes(plan: Plan, look: View, kinds: dict[int, str]) -> int:

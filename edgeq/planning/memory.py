@@ -11,7 +11,7 @@ from edgeq.planning import arenas
 from edgeq.planning import view as views
 from edgeq.planning.ground import QUANTIZED, Placed
 from edgeq.planning.view import View
-from edgeq.types import ModelGraph, PlannedMemory, RuntimeSpec, Target, TensorSpec
+from edgeq.types import ModelGraph, PlannedMemory, Quantization, RuntimeSpec, Target, TensorSpec
 
 ITEM_BYTES = {
     "bool": 1,
@@ -44,8 +44,14 @@ OVERHEAD = {
 zero point, and two nodes with their names. An expanded tensor has an operator of its own that makes it float32."""
 
 
-Arenas = dict[frozenset[tuple[int, str]], int]
-"""Bytes of one runtime's arena by the data types of activations: schemes share most of them."""
+Stored = tuple[str, int]
+"""Data type of a layer's weights and the number of their scales."""
+
+Stores = frozenset[tuple[int, str] | tuple[int, Stored]]
+"""What tells one arena from another: the data types of activations, and the layers where they matter."""
+
+Arenas = dict[Stores, int]
+"""Bytes of one runtime's arena: schemes share most of them."""
 
 
 def predict(
@@ -55,15 +61,15 @@ def predict(
 
     The file keeps its structure, weights shrink to their data type, biases stay 32 bits (64 with int16 activations),
     scales are added. Run-time memory is activations plus, off a microcontroller, the file, which is read whole, and
-    integer weights that are expanded to float. The interpreter's own memory is not counted: it does not depend on the
-    model.
+    integer weights that are expanded to float. The interpreter's own memory counts where it lies in the arena.
     """
     placed = tuple(placed)
     kinds = {} if as_is else dtypes(look, placed)
     flash_bytes = look.graph.size_bytes if as_is else _file_bytes(look, placed, kinds)
-    key = frozenset(kinds.items())
+    layers = {} if as_is or not arenas.needs_weights(runtime.name) else layouts(look, placed)
+    key: Stores = frozenset([*kinds.items(), *layers.items()])
     if key not in known:
-        known[key] = arenas.arena_bytes(runtime.name, _retyped_graph(look, kinds))
+        known[key] = arenas.arena_bytes(runtime.name, retyped(look, kinds, layers), target)
     activations_bytes = known[key]
     resident_bytes = 0 if target.kind == "mcu" else flash_bytes
     resident_bytes += 0 if as_is else _expanded_bytes(look, placed)
@@ -82,6 +88,17 @@ def dtypes(look: View, placed: Iterable[Placed]) -> dict[int, str]:
                 found.setdefault(tensor.index, kind)
         found.update(dict.fromkeys(one.operator.outputs, kind))
     return {index: kind for index, kind in found.items() if _is_real(look, index)}
+
+
+def layouts(look: View, placed: Iterable[Placed]) -> dict[int, Stored]:
+    """Data type and number of scales that the weights of each layer get."""
+    found: dict[int, Stored] = {}
+    for one in placed:
+        kind, per_channel = one.signature.weights, one.signature.granularity == "per-channel"
+        if kind in QUANTIZED and kind != "float16":
+            for tensor in views.weights(look, one.operator):
+                found[tensor.index] = kind, views.channels(one.operator, tensor) if per_channel else 1
+    return found
 
 
 def stored_weights(look: View, one: Placed) -> list[tuple[TensorSpec, str]]:
@@ -144,19 +161,22 @@ def _expanded_bytes(look: View, placed: tuple[Placed, ...]) -> int:
     return sum(4 * views.elements(tensor) for tensor in layers.values())
 
 
-def _retyped_graph(look: View, kinds: Mapping[int, str]) -> ModelGraph:
-    """The graph with activations in their planned data types; what folds away counts as constant."""
-    tensors = tuple(_retyped(look, tensor, kinds.get(tensor.index)) for tensor in look.graph.tensors)
-    return dataclasses.replace(look.graph, tensors=tensors)
+def retyped(look: View, kinds: Mapping[int, str], layers: Mapping[int, Stored]) -> ModelGraph:
+    """The graph with activations and weights in their planned data types; what folds away counts as constant."""
+    tensors = [_retyped(look, tensor, kinds.get(tensor.index)) for tensor in look.graph.tensors]
+    for index, (kind, scales) in layers.items():
+        quantization = Quantization(scales=(1.0,) * scales, zero_points=(0,) * scales)
+        tensors[index] = dataclasses.replace(_retyped(look, tensors[index], kind), quantization=quantization)
+    return dataclasses.replace(look.graph, tensors=tuple(tensors))
 
 
 def _retyped(look: View, tensor: TensorSpec, kind: str | None) -> TensorSpec:
-    if kind is not None and kind != tensor.dtype:
-        size_bytes = math.ceil(views.elements(tensor) * item_bytes(kind))
-        return dataclasses.replace(tensor, dtype=kind, size_bytes=size_bytes)
     if tensor.index in look.constants and not tensor.is_constant:
-        return dataclasses.replace(tensor, is_constant=True)
-    return tensor
+        tensor = dataclasses.replace(tensor, is_constant=True)
+    if kind is None or kind == tensor.dtype:
+        return tensor
+    size_bytes = math.ceil(views.elements(tensor) * item_bytes(kind))
+    return dataclasses.replace(tensor, dtype=kind, size_bytes=size_bytes)
 
 
 def _is_real(look: View, index: int) -> bool:

@@ -45,9 +45,9 @@ class Arena(NamedTuple):
         return self.activations + self.persistent
 
 
-def arena_bytes(graph: ModelGraph, target: Target | None = None) -> int:
-    """Bytes that the runtime will report on a target (a 32-bit core with the reference kernels by itself)."""
-    return arena(graph, build_for(target) if target else Build()).total
+def arena_bytes(graph: ModelGraph, target: Target) -> int:
+    """Bytes that the runtime will report on a target."""
+    return arena(graph, build_for(target)).total
 
 
 def build_for(target: Target) -> Build:
