@@ -11,9 +11,11 @@ from edgeq.errors import BackendNotFound
 
 
 def names(kind: str) -> list[str]:
-    """Names of all backends of a kind such as `lab.transports`."""
+    """Names of all backends of a kind such as `lab.transports`; its package names other modules in HELPERS."""
     package = importlib.import_module(f"edgeq.{kind}")
-    own = [m.name for m in pkgutil.iter_modules(package.__path__) if not m.name.startswith("_")]
+    helpers = getattr(package, "HELPERS", ())
+    modules = (module.name for module in pkgutil.iter_modules(package.__path__))
+    own = [name for name in modules if not name.startswith("_") and name not in helpers]
     return sorted({*own, *(point.name for point in entry_points(group=f"edgeq.{kind}"))})
 
 

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
     Array = NDArray[np.generic]
 
+HELPERS = ("preflight",)
+"""Modules here that are no runtimes."""
+
 BY_FORMAT = {"tflite": "litert", "onnx": "onnxruntime"}
 """The runtime that runs a model file on this host, whatever a target runs it with."""
 
