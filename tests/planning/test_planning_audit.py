@@ -177,11 +177,11 @@ def test_the_honest_plan_is_accepted(tiny: Any) -> None:
 
 @pytest.mark.parametrize("name", TAMPERED)
 def test_what_was_changed_by_hand_is_named(tiny: Any, name: str) -> None:
-    plan, *rest = honest(tiny)
+    plan, graph, target, found = honest(tiny)
     change, subject = TAMPERED[name]
     changed = change(plan)
     assert changed != plan
-    assert subject in problems(changed, *rest)
+    assert subject in problems(changed, graph, target, found)
 
 
 def test_a_lie_that_hangs_together_is_named_by_the_table(tiny: Any) -> None:
