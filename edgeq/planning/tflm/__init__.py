@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from edgeq.models.liveness import ALIGNMENT_BYTES
 from edgeq.planning.tflm import head, structs
+from edgeq.planning.tflm.borders import with_borders
 from edgeq.planning.tflm.kernels import Needs, needs
 from edgeq.planning.tflm.operands import Operands
 from edgeq.planning.tflm.structs import CORTEX_M, WHEEL, Build
@@ -46,8 +47,8 @@ class Arena(NamedTuple):
 
 
 def arena_bytes(graph: ModelGraph, target: Target) -> int:
-    """Bytes that the runtime will report on a target."""
-    return arena(graph, build_for(target)).total
+    """Bytes that the runtime will report on a target for a file, or for a planned graph once it is converted."""
+    return arena(with_borders(graph), build_for(target)).total
 
 
 def build_for(target: Target) -> Build:
