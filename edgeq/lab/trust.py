@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import base64
-import contextlib
-import fcntl
-import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
