@@ -26,6 +26,7 @@ from edgeq.runtimes import litert
 from edgeq.testing import models as made
 from edgeq.testing.tflite import Graph, Node, Tensor, write_tflite
 from edgeq.testing.tools import install_stand_in
+from edgeq.tools import vela as reading
 
 U55 = types.Accelerator(
     name="ethos-u55", config="ethos-u55-128", system_config="Ethos_U55_High_End_Embedded", memory_mode="Shared_Sram"
@@ -192,7 +193,7 @@ def test_a_bundle_with_all_on_the_npu(
     assert manifest.tools["vela"] == "5.2.0"
     assert "/home/somebody" not in (folder / "quantized.json").read_text()
     assert store.read(folder / "manifest.json", types.Manifest) == manifest
-    assert seen.read_text().splitlines()[1:8] == ethosu.arguments(Path("m"), U55, Path("o"))[1:8]
+    assert seen.read_text().splitlines()[1:8] == reading.arguments(Path("m"), U55, Path("o"))[1:8]
 
 
 def test_golden_vectors_come_from_the_host_runtime(
@@ -297,7 +298,7 @@ def test_without_vela(tmp_path: Path, quantized: types.QuantizedModel, monkeypat
 )
 def test_the_command_line(config: str, system: str, mode: str) -> None:
     accelerator = types.Accelerator(name=config[:9], config=config, system_config=system, memory_mode=mode)
-    assert ethosu.arguments(Path("/b/model.tflite"), accelerator, Path("/w/out")) == [
+    assert reading.arguments(Path("/b/model.tflite"), accelerator, Path("/w/out")) == [
         "/b/model.tflite",
         *("--accelerator-config", config),
         *("--config", "Arm/vela.ini"),
@@ -310,25 +311,25 @@ def test_the_command_line(config: str, system: str, mode: str) -> None:
 
 def test_a_profile_without_settings() -> None:
     with pytest.raises(BuildError, match="ethos-u55 has no accelerator-config and no system-config and no memory-mode"):
-        ethosu.arguments(Path("m"), types.Accelerator(name="ethos-u55"), Path("o"))
+        reading.arguments(Path("m"), types.Accelerator(name="ethos-u55"), Path("o"))
 
 
 def test_the_split_is_read() -> None:
-    assert ethosu.read_split(ALL_ON_NPU) == ethosu.Split(0, 6)
-    assert ethosu.read_split(ONE_ON_CPU) == ethosu.Split(1, 5, ("Passthrough = scores (outputs [1, 4])",))
+    assert reading.read_split(ALL_ON_NPU) == reading.Split(0, 6)
+    assert reading.read_split(ONE_ON_CPU) == reading.Split(1, 5, ("Passthrough = scores (outputs [1, 4])",))
 
 
 @pytest.mark.parametrize("text", ["", "CPU operators = 0 (0.0%)", "CPU operators = many (1%)\nNPU operators = 1 (1%)"])
 def test_a_text_without_a_split(text: str) -> None:
     with pytest.raises(BuildError, match="does not say how many operators"):
-        ethosu.read_split(text)
+        reading.read_split(text)
 
 
 @settings(max_examples=200, deadline=None)
 @given(cut=st.integers(0, len(ONE_ON_CPU)), noise=st.text(max_size=40))
 def test_a_cut_text_is_read_or_refused(cut: int, noise: str) -> None:
     try:
-        found = ethosu.read_split(ONE_ON_CPU[:cut] + noise + ONE_ON_CPU[cut:])
+        found = reading.read_split(ONE_ON_CPU[:cut] + noise + ONE_ON_CPU[cut:])
     except EdgeqError:
         return
     assert found.cpu >= 0
@@ -338,7 +339,7 @@ def test_a_cut_text_is_read_or_refused(cut: int, noise: str) -> None:
 def test_the_summary_is_read_in_bytes_and_milliseconds(tmp_path: Path) -> None:
     path = tmp_path / "summary.csv"
     path.write_text(_summary(SUMMARY))
-    assert ethosu.read_summary(path) == {
+    assert reading.read_summary(path) == {
         "sram_bytes": 18432.0,
         "dram_bytes": 0.0,
         "off_chip_flash_bytes": 109056.0,
@@ -354,7 +355,7 @@ def test_the_summary_is_read_in_bytes_and_milliseconds(tmp_path: Path) -> None:
 def test_a_number_that_is_none_is_left_out(tmp_path: Path, value: str) -> None:
     path = tmp_path / "summary.csv"
     path.write_text(_summary({**SUMMARY, "cycles_total": value}))
-    assert "cycles_total" not in ethosu.read_summary(path)
+    assert "cycles_total" not in reading.read_summary(path)
 
 
 @settings(max_examples=100, deadline=None)
@@ -362,4 +363,4 @@ def test_a_number_that_is_none_is_left_out(tmp_path: Path, value: str) -> None:
 def test_a_hostile_summary_is_numbers_or_nothing(content: bytes, tmp_path_factory: pytest.TempPathFactory) -> None:
     path = tmp_path_factory.getbasetemp() / "hostile.csv"
     path.write_bytes(content)
-    assert all(value >= 0 for value in ethosu.read_summary(path).values())
+    assert all(value >= 0 for value in reading.read_summary(path).values())

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from edgeq import models, targets, tools
-from edgeq.builders import ethosu
+from edgeq.tools import vela as reading
 
 pytestmark = pytest.mark.slow
 USERS_TOOLS = tools.folder()  # read when the module is collected: tests get a home of their own
@@ -50,7 +50,7 @@ def test_vela_places_a_whole_int8_model_on_the_npu(
     assert bundle["estimates"]["sram_bytes"] > 0
     assert bundle["estimates"]["cycles_total"] > 0
     compiled = models.read(Path(bundle["path"]) / bundle["model"])
-    assert {operator.type for operator in compiled.operators} == {ethosu.COMMAND}
+    assert {operator.type for operator in compiled.operators} == {reading.COMMAND}
 
 
 def test_a_float_model_is_refused_with_its_operators(
@@ -77,9 +77,9 @@ def test_vela_itself_leaves_a_float_model_on_the_cpu(
     assert accelerator is not None
     model = shared / "kws_dscnn" / "kws_float.tflite"
     vela = tools.find("vela")
-    argv = tools.program(vela, *ethosu.arguments(model, accelerator, tmp_path / "out"))
+    argv = tools.program(vela, *reading.arguments(model, accelerator, tmp_path / "out"))
     done = tools.run(vela, argv, cwd=tmp_path, timeout_seconds=600)
-    split = ethosu.read_split(done.stdout)
+    split = reading.read_split(done.stdout)
     assert (done.code, split.npu) == (0, 0)
     assert split.cpu == len(split.on_cpu) > 0
 
