@@ -143,7 +143,7 @@ def _as_is(scene: Scene) -> Iterator[Finding]:
 
 def _ladder(scene: Scene) -> list[schemes.Rung]:
     fast = scene.target.kind == "mcu" or scene.table.placement == "npu"
-    return list(schemes.ladder(scene.look.graph.format, scene.target.cpu, fast_int16=fast))
+    return list(schemes.ladder(scene.look.graph.format, scene.target.cpu, scene.table, fast_int16=fast))
 
 
 def _told(scheme: Scheme) -> str:

@@ -124,7 +124,13 @@ def _nearest(row: OperatorRow | None, wanted: Signature) -> str | None:
     return None
 
 
-_SCHEMES = {"int8": "static_wi8_ai8", "uint8": "static_wi8_ai8", "int16": "static_wi8_ai16", "float32": "float32"}
+_SCHEMES = {
+    "int8": "static_wi8_ai8",
+    "uint8": "static_wi8_ai8",
+    "int16": "static_wi8_ai16",
+    "uint16": "static_wi8_ai16",
+    "float32": "float32",
+}
 
 
 def _scheme_of(row: OperatorRow | None) -> str | None:

@@ -12,7 +12,7 @@ from edgeq.planning.memory import ITEM_BYTES, OVERHEAD
 from edgeq.planning.view import View
 from edgeq.types import Operator, Placement, Plan, PlannedMemory, Quantization, Target, TensorSpec
 
-_NARROW = ("int8", "uint8", "int16", "int4", "float16")
+_NARROW = ("int8", "uint8", "int16", "uint16", "int4", "float16")
 _BESIDE_BIAS = ("int32", "int64")
 
 

@@ -19,6 +19,7 @@ ITEM_BYTES = {
     "int8": 1,
     "uint8": 1,
     "int16": 2,
+    "uint16": 2,
     "float16": 2,
     "bfloat16": 2,
     "int32": 4,
@@ -201,7 +202,7 @@ def moved_bytes(look: View, one: Placed, kinds: Mapping[int, str]) -> float:
 def arithmetic(one: Placed) -> str:
     """What an operator computes in: int8, int16 or float32; dynamic range multiplies integers too."""
     signature = one.signature
-    if signature.activations == "int16":
+    if signature.activations in ("int16", "uint16"):
         return "int16"
     if one.rule == "weights-expanded":
         return "float32"

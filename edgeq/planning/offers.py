@@ -63,7 +63,7 @@ def _kept_by(scheme: Scheme, always: Mapping[int, str], kept: Mapping[int, str])
 def ladder(model_format: Literal["tflite", "onnx"], target: Target, table: OperatorTable) -> Iterator[Rung]:
     """The ladder of a target's runtime."""
     fast = target.kind == "mcu" or table.placement == "npu"
-    return schemes.ladder(model_format, target.cpu, fast_int16=fast)
+    return schemes.ladder(model_format, target.cpu, table, fast_int16=fast)
 
 
 def _fit(ground: Survey, rungs: list[Offer]) -> list[Offer]:

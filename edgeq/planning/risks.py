@@ -18,7 +18,7 @@ from edgeq.types import Operator, Risk
 Spread = Mapping[int, float]
 """By operator: the widest channel of its weights over the median one."""
 
-_INTEGERS = ("int8", "uint8", "int16")
+_INTEGERS = ("int8", "uint8", "int16", "uint16")
 _FINE_SHARE = 0.05
 """Part of a risk that is left with int16 activations, whose steps are 256 times finer."""
 
@@ -114,7 +114,7 @@ def total(risks: Iterable[Risk]) -> float:
 def _risk(rule: Callable[..., object], score: float, indices: list[int], running: Mapping[int, Placed]) -> Risk | None:
     if not indices:
         return None
-    is_fine = bool(running) and all(running[index].signature.activations == "int16" for index in indices)
+    is_fine = bool(running) and all(running[index].signature.activations in ("int16", "uint16") for index in indices)
     return Risk(
         rule=rule_name(rule),
         operators=tuple(indices),

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator
 from typing import Literal, NamedTuple
 
 from edgeq.errors import PlanError
 from edgeq.planning import risks
-from edgeq.types import FLOAT32, Cpu, Plan, RangeMethod, Scheme, Signature
+from edgeq.types import FLOAT32, Cpu, OperatorTable, Plan, RangeMethod, Scheme, Signature
 
 Prefer = Literal["latency", "memory", "accuracy"]
 Format = Literal["tflite", "onnx"]
@@ -96,8 +97,9 @@ _FLOATING = {
     "float32": FLOAT32,
 }
 _AI16 = Signature(activations="int16", weights="int8", bias="int64", granularity="per-channel", symmetric="both")
+_WIDE = ("int16", "uint16")
 _WHY_AI16 = (
-    "int16 activations and int8 weights: fine steps where 8 bits lose too much, for twice the activations' memory."
+    "16-bit activations and int8 weights: fine steps where 8 bits lose too much, for twice the activations' memory."
 )
 
 
@@ -125,16 +127,34 @@ _X86 = ("x86_64", "amd64", "i386", "i686")
 _VNNI = ("avx512_vnni", "avx_vnni")
 
 
-def signedness(model_format: Format, cpu: Cpu) -> tuple[Signedness, ...]:
-    """Integer types to try, best first.
+def signedness(model_format: Format, cpu: Cpu, table: OperatorTable | None = None) -> tuple[Signedness, ...]:
+    """Integer types to try, best first: an accelerator's are those that most of its table's signatures have.
 
     On AVX2 without VNNI onnxruntime scores kws_dscnn 0.09 in int8/int8, 0.900 in uint8/uint8, 0.898 in uint8/int8 with
     7-bit weights, and mobilenet_v2 0.752, 0.792, 0.794 (design/facts.md). With VNNI int8 activations leave residual
     branches of resnet8 and mobilenet_v2 in float, at twice the time of uint8 activations.
     """
-    if model_format != "onnx" or cpu.arch not in _X86:
+    if model_format != "onnx":
+        return (_INT8,)
+    if table is not None and table.placement != "cpu":
+        return (_of_accelerator(table),)
+    if cpu.arch not in _X86:
         return (_INT8,)
     return (_UINT8_ACTIVATIONS,) if set(_VNNI).intersection(cpu.features) else _UINT8_FIRST
+
+
+def _of_accelerator(table: OperatorTable) -> Signedness:
+    activations = _most(table, ("int8", "uint8"))
+    pairs = [one for row in table.operators.values() for one in row.signatures or () if one.activations == activations]
+    weights = "int8" if any(one.weights == "int8" for one in pairs) else activations
+    why = f"{activations} activations and {weights} weights, which {table.name} takes for most operators."
+    return Signedness(activations, weights, why)
+
+
+def _most(table: OperatorTable, kinds: tuple[str, str]) -> str:
+    """The kind of activations that more signatures of a table have; the first of two equals."""
+    rows = [one.activations for row in table.operators.values() for one in row.signatures or ()]
+    return max(kinds, key=rows.count)
 
 
 def demand_known(name: str | None) -> None:
@@ -143,18 +163,28 @@ def demand_known(name: str | None) -> None:
         raise PlanError(f"unknown scheme {name!r}", hint=f"use one of {', '.join(KNOWN)}")
 
 
-def ladder(model_format: Format, cpu: Cpu, *, fast_int16: bool = False) -> Iterator[Rung]:
+def ladder(
+    model_format: Format, cpu: Cpu, table: OperatorTable | None = None, *, fast_int16: bool = False
+) -> Iterator[Rung]:
     """Every scheme for a float model, fastest first."""
-    choices = signedness(model_format, cpu)
+    choices = signedness(model_format, cpu, table)
+    wide = _wide(model_format, table)
     speed = "fast-int16" if fast_int16 else "slow-int16"
     for place, step in enumerate(_LADDER):
         if step.signedness < len(choices) and step.on in ("any", speed):
-            yield _rung(step, place, choices[step.signedness])
+            yield _rung(step, place, choices[step.signedness], wide)
 
 
-def _rung(step: Step, place: int, choice: Signedness) -> Rung:
+def _wide(model_format: Format, table: OperatorTable | None) -> Signature:
+    """The 16-bit signature of a format, unsigned where an accelerator's table has more of it."""
+    if model_format != "onnx" or table is None or table.placement == "cpu" or _most(table, _WIDE) == "int16":
+        return _AI16
+    return dataclasses.replace(_AI16, activations="uint16", bias="int32", symmetric="weights")
+
+
+def _rung(step: Step, place: int, choice: Signedness, wide: Signature) -> Rung:
     if step.name == "static_wi8_ai16":
-        return Rung(Scheme(name=step.name, default=_AI16, ranges=step.ranges), place, _WHY_AI16)
+        return Rung(Scheme(name=step.name, default=wide, ranges=step.ranges), place, _WHY_AI16)
     default = _FLOATING.get(step.name) or _static(choice, step.name)
     reduced = choice.reduce_range and step.name not in _FLOATING
     scheme = Scheme(name=step.name, default=default, ranges=step.ranges, reduce_range=reduced)

@@ -14,7 +14,7 @@ from edgeq.planning import view as views
 from edgeq.planning.view import View
 from edgeq.types import Operator, OperatorRow, OperatorTable, Scheme, Signature, TensorSpec
 
-_NARROW = ("int8", "uint8", "int16", "int4", "float16")
+_NARROW = ("int8", "uint8", "int16", "uint16", "int4", "float16")
 _EXPANDERS = {"tflite": ("DEQUANTIZE",), "onnx": ("Cast", "DequantizeLinear")}
 _QUANTIZERS = ("QUANTIZE", "DEQUANTIZE", "QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear")
 _BASIC_FALLS = {"cpu": "cpu", "float": "float"}

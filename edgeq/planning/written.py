@@ -10,7 +10,7 @@ from edgeq.types import Operator, Scheme
 
 _WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 _CLIPS = ("Relu", "Clip")
-_INTEGERS = ("int8", "uint8", "int16")
+_INTEGERS = ("int8", "uint8", "int16", "uint16")
 _NOT_WRITTEN = "edgeq's converter does not write it in integers"
 
 WRITTEN = {

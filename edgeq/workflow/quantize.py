@@ -14,6 +14,7 @@ from typing import NamedTuple, cast
 
 import edgeq
 from edgeq import backends, datasets, planning, search, store, targets, tools
+from edgeq.errors import BuildError
 from edgeq.types import Bundle, Dataset, ModelGraph, Plan, Predicted, Progress, QuantizedModel, Target, silent
 from edgeq.workflow.plan import Wish, default_output, planned, read_model, safe_name
 from edgeq.workflow.plan import write as write_plan
@@ -27,6 +28,12 @@ LATER_STAGES = (
     "validation.json",
     "report.json",
 )
+
+
+BUILDERS = {"litert": "linux", "onnxruntime": "linux", "vela": "ethosu"}
+"""Modules of `edgeq.builders` by the runtime that a plan takes."""
+
+Pack = Callable[..., Bundle]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,12 +170,11 @@ def build(
     if isinstance(job, Refused):
         return job, None
     profile = targets.load(target)
-    if _has_ethosu(profile):
-        tools.find("vela")  # a compiler that is missing is better known before minutes of work
+    _builder(profile, job.planned.chosen.runtime)  # what is missing is better known before minutes of work
     found = _convert(job, target, wish or Wish(), resume, progress)
     if not holds(found):
         return found, None
-    return found, _bundle(found, job, profile, resume, progress)
+    return found, _bundle(found, job, _builder(profile, found.plan.runtime), resume, progress)
 
 
 def holds(found: QuantizedModel) -> bool:
@@ -176,7 +182,7 @@ def holds(found: QuantizedModel) -> bool:
     return found.accuracy is None or found.accuracy.ok
 
 
-def _bundle(found: QuantizedModel, job: Job, target: Target, resume: bool, progress: Progress) -> Bundle:
+def _bundle(found: QuantizedModel, job: Job, pack: Pack, resume: bool, progress: Progress) -> Bundle:
     from edgeq.lab import deploy as deploying
 
     out = job.folder / "bundle"
@@ -187,21 +193,24 @@ def _bundle(found: QuantizedModel, job: Job, target: Target, resume: bool, progr
     progress("building the bundle", 0, 1)
     samples = datasets.samples(job.dataset, job.graph, _golden(job.dataset, job.graph))
     name = f"{job.name}-{found.artifact.sha256[:12]}"
-    built = cast(Bundle, _builder(target)(found, job.folder, samples, out, name))
+    built = pack(found, job.folder, samples, out, name)
     progress("building the bundle", 1, 1)
     return built
 
 
-def _builder(target: Target) -> Callable[..., object]:
-    """What packs the bundle: the accelerator's compiler where there is one, else the kind's builder."""
-    if _has_ethosu(target):
-        return functools.partial(backends.find("builders", "ethosu").build, accelerator=target.accelerator)
-    found = backends.find("builders", "linux" if target.kind == "android" else target.kind).build
-    return cast("Callable[..., object]", found)
-
-
-def _has_ethosu(target: Target) -> bool:
-    return target.accelerator is not None and target.accelerator.name.startswith("ethos-u")
+def _builder(target: Target, runtime: str) -> Pack:
+    """What packs a bundle for a runtime; raises BuildError where nothing does, ToolError for a missing compiler."""
+    if runtime not in BUILDERS:
+        raise BuildError(
+            f"edgeq plans and quantizes for {runtime}, but builds no bundle for it yet",
+            where=target.name,
+            hint="edgeq quantize MODEL -t TARGET --data DATASET writes the INT8 model that its own compiler takes",
+        )
+    pack = backends.find("builders", BUILDERS[runtime]).build
+    if runtime == "vela":
+        tools.find("vela")
+        pack = functools.partial(pack, accelerator=target.accelerator)
+    return cast("Pack", pack)
 
 
 def _golden(dataset: Dataset, graph: ModelGraph) -> list[int]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pytest
 
 from edgeq import planning
 from edgeq.errors import PlanError
-from edgeq.types import OperatorRow, Signature
+from edgeq.planning import schemes
+from edgeq.types import Cpu, OperatorRow, OperatorTable, Signature
 
 
 def _steps(plans: Any) -> list[tuple[str, str]]:
@@ -181,3 +183,48 @@ def test_two_runtimes_of_one_format_keep_the_target_s_order(tiny: Any) -> None:
     plans = planning.candidates(tiny.conv_net().done("x", "y"), tiny.target(runtimes=runtimes), tiny.tables())
     assert [plan.runtime for plan in plans[:2]] == ["first", "second"]
     assert plans[0].scheme == plans[1].scheme
+
+
+def _accelerator(kinds: dict[str, int], weights: str = "int8") -> OperatorTable:
+    """A table with so many operators for each kind of activations, the first of each with weights."""
+    signatures = {
+        f"Op{kind}{number}": OperatorRow(signatures=(Signature(activations=kind, weights=None if number else weights),))
+        for kind, count in kinds.items()
+        for number in range(count)
+    }
+    return OperatorTable(name="npu", runtime="npu", version="1", source="a test", operators=signatures, placement="npu")
+
+
+@pytest.mark.parametrize(
+    ("kinds", "weights", "expected"),
+    [
+        ({"uint8": 3, "int8": 1}, "int8", ("uint8", "int8")),
+        ({"uint8": 3, "int8": 1}, "uint8", ("uint8", "uint8")),
+        ({"uint8": 1, "int8": 3}, "int8", ("int8", "int8")),
+        ({}, "int8", ("int8", "int8")),
+    ],
+)
+def test_an_accelerators_table_decides_the_integer_types(
+    kinds: dict[str, int], weights: str, expected: tuple[str, str]
+) -> None:
+    (found,) = schemes.signedness("onnx", Cpu(arch="aarch64", core="a78"), _accelerator(kinds, weights))
+    assert (found.activations, found.weights) == expected
+    assert not found.reduce_range
+    assert "npu takes" in found.why
+
+
+def test_a_cpu_table_or_tflite_changes_nothing() -> None:
+    uint8 = _accelerator({"uint8": 3})
+    cpu = Cpu(arch="aarch64", core="a78")
+    assert schemes.signedness("tflite", cpu, uint8) == schemes.signedness("tflite", cpu)
+    assert schemes.signedness("onnx", cpu, dataclasses.replace(uint8, placement="cpu")) == schemes.signedness(
+        "onnx", cpu
+    )
+
+
+@pytest.mark.parametrize(("kinds", "wide"), [({"uint16": 2, "int16": 1}, "uint16"), ({"int16": 2}, "int16")])
+def test_sixteen_bits_are_signed_as_the_table_wants(kinds: dict[str, int], wide: str) -> None:
+    found = schemes.ladder("onnx", Cpu(arch="aarch64", core="a78"), _accelerator(kinds), fast_int16=True)
+    default = next(rung.scheme.default for rung in found if rung.scheme.name == "static_wi8_ai16")
+    assert default.activations == wide
+    assert default.bias == ("int32" if wide == "uint16" else "int64")

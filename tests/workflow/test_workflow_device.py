@@ -13,6 +13,7 @@ import pytest
 
 from edgeq import devices, store, workflow
 from edgeq.errors import BuildError, DeviceError, EdgeqError, Unreachable
+from edgeq.report import json as documents
 from edgeq.testing import models
 from edgeq.types import Budgets, Measurement, Report, RunSettings, Validation
 from edgeq.workflow import Refused, Wish
@@ -90,11 +91,29 @@ def test_the_road_on_this_host(desk: Path, here: str) -> None:
     _profiles(desk, here)
     _validates(desk, here)
     _reports(desk, found)
+    _predicts(desk, here, found)
 
 
 def _plain(value: object) -> object:
     """As JSON has it: tuples are lists, 2 is 2.0."""
     return json.loads(store.to_json(value))
+
+
+def _predicts(desk: Path, here: str, first: Report) -> None:
+    """Measured with usual settings, the next plan has a latency, and its report the error of it."""
+    assert first.quantized is not None
+    assert first.quantized.plan.predicted.latency_ms is None
+    assert "nothing was measured" in first.quantized.plan.unavailable["latency_ms"]
+    again = _run(desk, here)
+    assert isinstance(again, Report)
+    assert again.quantized is not None
+    predicted = again.quantized.plan.predicted
+    assert predicted.source is not None
+    assert "of this target" in predicted.source
+    latency = documents.report(again)["prediction"]["latency_ms"]
+    assert latency["predicted"] == predicted.latency_ms
+    assert latency["measured"] > 0
+    assert latency["error"] == pytest.approx(latency["predicted"] / latency["measured"] - 1)
 
 
 def _resumes(desk: Path, here: str, first: Measurement) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from edgeq import planning, store, workflow
-from edgeq.errors import DatasetError, EdgeqError, ModelError, OutputError
+from edgeq.errors import BuildError, DatasetError, EdgeqError, ModelError, OutputError, ToolError
 from edgeq.testing import models
 from edgeq.types import Budgets, Bundle, Plan, QuantizedModel, Rejected
 from edgeq.workflow import Refused, Wish
@@ -374,3 +374,23 @@ def test_holds(desk: Path) -> None:
     assert found.accuracy is not None
     assert not workflow.holds(dataclasses.replace(found, accuracy=dataclasses.replace(found.accuracy, ok=False)))
     assert workflow.holds(dataclasses.replace(found, accuracy=None))
+
+
+@pytest.mark.parametrize(("target", "what"), [("stm32h743", "tflite-micro"), ("rp2350", "tflite-micro")])
+def test_a_runtime_without_a_builder_is_told_before_the_work(desk: Path, target: str, what: str) -> None:
+    """Its INT8 model can be had, its bundle cannot."""
+    steps: list[str] = []
+    words = (desk / "mlp.tflite", target, str(desk / "flat" / "dataset.yaml"))
+    with pytest.raises(BuildError, match=f"for {what}, but builds no bundle") as caught:
+        workflow.build(*words, output=desk / "out", progress=lambda step, *_: steps.append(step))
+    assert "edgeq quantize" in (caught.value.hint or "")
+    assert steps == []
+    assert not (desk / "out" / "quantized.json").exists()
+
+
+def test_a_compiler_that_is_missing_is_told_before_the_work(desk: Path) -> None:
+    words = (desk / "mlp.tflite", "ethos-u55-128", str(desk / "flat" / "dataset.yaml"))
+    with pytest.raises(ToolError, match="vela is not installed") as caught:
+        workflow.build(*words, output=desk / "out")
+    assert caught.value.hint == "edgeq tools install vela"
+    assert not (desk / "out" / "quantized.json").exists()
