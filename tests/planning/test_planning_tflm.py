@@ -61,7 +61,7 @@ def one(kind: str, *shapes: tuple[int, ...], dtype: str = "int8", constant: str 
 
 
 def tensor(index: int, size_bytes: int, **words: Any) -> TensorSpec:
-    given = {"shape": (size_bytes,), "dtype": "int8", **words}
+    given: dict[str, Any] = {"shape": (size_bytes,), "dtype": "int8", **words}
     return TensorSpec(index=index, name=f"t{index}", size_bytes=size_bytes, **given)
 
 
@@ -69,9 +69,8 @@ def graph(
     tensors: list[TensorSpec], operators: list[Operator], inputs: tuple[int, ...], outputs: tuple[int, ...]
 ) -> ModelGraph:
     nothing = dict.fromkeys(("size_bytes", "parameters", "weight_bytes", "macs", "peak_activation_bytes"), 0)
-    ports: dict[str, Any] = {"inputs": inputs, "outputs": outputs, **nothing}
-    parts = {"tensors": tuple(tensors), "operators": tuple(operators)}
-    return ModelGraph(format="tflite", path="made.tflite", sha256="", **parts, **ports)
+    parts: dict[str, Any] = {"tensors": tuple(tensors), "operators": tuple(operators), **nothing}
+    return ModelGraph(format="tflite", path="made.tflite", sha256="", inputs=inputs, outputs=outputs, **parts)
 
 
 # Real figures

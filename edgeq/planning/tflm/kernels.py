@@ -81,18 +81,14 @@ def _softmax(operands: Operands) -> Prepared:
 
 
 def _mean(operands: Operands) -> Prepared:
-    """Sums of 32 bits, of integers only; axes and indices for the float and the odd ones."""
-    sums = [4 * operands.output_elements] if operands.dtype in ("int8", "uint8", "int16") else []
-    return [], [*sums, *_indices(operands)]
+    """Sums of 32 bits, of integers only."""
+    return [], [4 * operands.output_elements] if operands.dtype in ("int8", "uint8", "int16") else []
 
 
 def _extreme(operands: Operands) -> Prepared:
-    return [], _indices(operands)
-
-
-def _indices(operands: Operands) -> list[int]:
+    """An index per axis, and the axes themselves."""
     axes = operands.input(1)
-    return [4 * max(1, operands.rank), 4 * max(1, elements(axes) if axes else 1)]
+    return [], [4 * max(1, operands.rank), 4 * max(1, elements(axes) if axes else 1)]
 
 
 def _svdf(operands: Operands) -> Prepared:
@@ -125,7 +121,7 @@ def _copy(tensor: TensorSpec, build: Build) -> list[int]:
 
 def _concatenation(operands: Operands) -> Prepared:
     """A scale and a zero point per input."""
-    return [4 * len(operands.inputs)] * 2 if operands.dtype in ("int8", "int16") else [], []
+    return [4 * len(operands.inputs)] * 2 if operands.dtype == "int8" else [], []
 
 
 def _add_n(operands: Operands) -> Prepared:
@@ -145,9 +141,7 @@ def _assign_variable(operands: Operands) -> Prepared:
 CONVOLUTION = "4i3i2i2p2ii"
 ARITHMETIC = "b14i2l5i"
 COMPARISON = Kernel(data="7ib")
-ELEMENTWISE = Kernel(data="5ibe")
-LOOKUP = Kernel(data="64i")
-"""A table of 256 values of eight bits."""
+ELEMENTWISE = Kernel(data="4ib2e")
 UNKNOWN = Kernel(parameters="8i", data="16i")
 
 KERNELS: Mapping[str, Kernel] = {
@@ -168,15 +162,15 @@ KERNELS: Mapping[str, Kernel] = {
     "CONCATENATION": Kernel("ie", "b2ph2i2i", _concatenation),
     "CONV_2D": Kernel("e2ie2ie", CONVOLUTION, _convolution),
     "COS": Kernel(),
-    "CUMSUM": Kernel("2b", "10i"),
+    "CUMSUM": Kernel("2b", "9i"),
     "DEPTH_TO_SPACE": Kernel("i"),
     "DEPTHWISE_CONV_2D": Kernel("e3ie2i", CONVOLUTION, _convolution),
     "DEQUANTIZE": Kernel("", "li3i"),
-    "DIV": Kernel("e", "b14i"),
-    "ELU": LOOKUP,
+    "DIV": Kernel("e", "7i"),
+    "ELU": Kernel("", "64i"),
     "EMBEDDING_LOOKUP": Kernel("", "2i"),
     "EQUAL": COMPARISON,
-    "EXP": LOOKUP,
+    "EXP": Kernel(),
     "EXPAND_DIMS": Kernel(),
     "FILL": Kernel(),
     "FLOOR": Kernel(),
@@ -191,10 +185,10 @@ KERNELS: Mapping[str, Kernel] = {
     "IF": Kernel("2i", "2i"),
     "L2_NORMALIZATION": Kernel("e", "i"),
     "L2_POOL_2D": Kernel("e4ie4i", "8i"),
-    "LEAKY_RELU": Kernel("i", "7i"),
+    "LEAKY_RELU": Kernel("i", "6i"),
     "LESS": COMPARISON,
     "LESS_EQUAL": COMPARISON,
-    "LOG": ELEMENTWISE,
+    "LOG": Kernel(),
     "LOG_SOFTMAX": Kernel("", "l7i5p"),
     "LOGICAL_AND": Kernel(),
     "LOGICAL_NOT": Kernel(),
@@ -238,10 +232,10 @@ KERNELS: Mapping[str, Kernel] = {
     "SQUARED_DIFFERENCE": Kernel("", ARITHMETIC),
     "SQUEEZE": Kernel("9i"),
     "STRIDED_SLICE": Kernel("5ib", "b5ib5ib5i5hb"),
-    "SUB": Kernel("eb", "b14i"),
+    "SUB": Kernel("eb", "b12i"),
     "SUM": Kernel("b", "9i", _mean),
     "SVDF": Kernel("ieb", "9i", _svdf),
-    "TANH": Kernel("", "5i"),
+    "TANH": Kernel("", "4i"),
     "TRANSPOSE": Kernel(),
     "TRANSPOSE_CONV": Kernel("e2iee", "14i2i2p", _transpose_convolution),
     "UNIDIRECTIONAL_SEQUENCE_LSTM": Kernel("e2i3b", "184i", _lstm),
