@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from functools import lru_cache
 
 from edgeq.errors import ModelError
 from edgeq.models.liveness import ALIGNMENT_BYTES, MAX_NESTING, Interval, arena_of, callees
@@ -23,7 +24,13 @@ def head_bytes(graph: ModelGraph, scratch: Mapping[int, Sequence[int]], variable
     Inputs and outputs are placed too; constants and variables are not. Of two buffers of one size the later comes
     first. Called subgraphs share the arena. Raises ModelError where subgraphs nest too deeply.
     """
-    return arena_of(lifetimes(graph, scratch, variables), rank=_largest)
+    return _laid_out(tuple(lifetimes(graph, scratch, variables)))
+
+
+@lru_cache(maxsize=32)
+def _laid_out(lives: tuple[Interval, ...]) -> int:
+    """Bytes of an arena; kept, for schemes that differ in weights alone share their activations."""
+    return arena_of(lives, rank=_largest)
 
 
 def lifetimes(graph: ModelGraph, scratch: Mapping[int, Sequence[int]], variables: Collection[int]) -> list[Interval]:
