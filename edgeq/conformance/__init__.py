@@ -12,6 +12,8 @@ from edgeq import backends
 from edgeq.errors import TargetError
 from edgeq.types import Case, OperatorTable, Outcome, Progress, TableProof, silent
 
+HELPERS = ("child", "onnx", "outside", "stamps", "tflite")
+
 
 class Prover(Protocol):
     """What a prover module has."""

@@ -34,11 +34,16 @@ _CELL_STEP = 2.0**-11
 class Trial:
     """A model to run, its inputs, and what its outputs should be, each within a bound."""
 
-    model: bytes
+    graph: Graph
     feeds: tuple[Array, ...]
     wanted: tuple[Array, ...]
     outputs: tuple[Tensor, ...]
     bounds: tuple[float, ...]
+
+    @property
+    def model(self) -> bytes:
+        """The file."""
+        return tflite_bytes(self.graph, signature=False)
 
 
 def build(case: Case, version: int, twin: Run) -> Trial:
@@ -57,7 +62,7 @@ def build(case: Case, version: int, twin: Run) -> Trial:
     states = [_state(operand, signature, outputs[0]) for operand in recipe.operands]
     stored = [one or state for one, state in zip(inputs, states, strict=True)]
     return Trial(
-        model=tflite_bytes(_graph(case.operator, version, recipe, stored, outputs, signature), signature=False),
+        graph=_graph(case.operator, version, recipe, stored, outputs, signature),
         feeds=tuple(one.values for operand, one in zip(recipe.operands, stored, strict=True) if one and _fed(operand)),
         wanted=tuple(wanted),
         outputs=outputs,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from edgeq import backends
 from edgeq.conformance import child
@@ -26,7 +26,14 @@ class Job(NamedTuple):
 
     case: Case
     version: int
-    prover: str
+    prover: str = ""
+
+
+class Verdict(NamedTuple):
+    """An outcome's result, and why."""
+
+    result: Result
+    why: str = ""
 
 
 def prove(
@@ -34,16 +41,29 @@ def prove(
 ) -> Iterator[Outcome]:
     """Try each case on a prover's `run(model, feeds)`, in order."""
     jobs = [Job(case, _version(table, case.operator), prover) for case in cases]
-    answers = child.run(f"{__name__}:answer", jobs)
-    for number, (job, found) in enumerate(zip(jobs, answers, strict=True), 1):
+    for number, (job, found) in enumerate(zip(jobs, _each("answer", jobs), strict=True), 1):
         progress(table.name, number, len(cases))
-        yield _alone(job) if isinstance(found, child.Lost) else found
+        yield Outcome(case=job.case, result="refused", why=found.why) if isinstance(found, child.Lost) else found
 
 
-def _alone(job: Job) -> Outcome:
-    """Try a case that ended its child again, in one of its own: a kernel before it may have spoilt the heap."""
-    (found,) = child.run(f"{__name__}:answer", [job])
-    return Outcome(case=job.case, result="refused", why=found.why) if isinstance(found, child.Lost) else found
+def prepare(cases: Sequence[Case], table: OperatorTable) -> Iterator[model.Trial | Verdict]:
+    """Build each case's model in a child process, for a prover that runs models elsewhere; or why there is none."""
+    jobs = [Job(case, _version(table, case.operator)) for case in cases]
+    for found in _each("prepared", jobs):
+        if isinstance(found, model.Trial):
+            yield found
+        else:
+            yield Verdict("untried", found.why)  # a twin that does not run says nothing of what runs elsewhere
+
+
+def _each(function: str, jobs: Sequence[Job]) -> Iterator[Any]:
+    """What a function of this module answers to each job.
+
+    One that ended its child is tried again in a child of its own: a kernel before it may have spoilt the heap.
+    """
+    name = f"{__name__}:{function}"
+    for job, found in zip(jobs, child.run(name, jobs), strict=True):
+        yield next(child.run(name, [job])) if isinstance(found, child.Lost) else found
 
 
 def _version(table: OperatorTable, operator: str) -> int:
@@ -51,28 +71,46 @@ def _version(table: OperatorTable, operator: str) -> int:
     return (row.max_version if row else None) or 1
 
 
+# --- in the child ----------------------------------------------------------------------------
+
+
 def answer(job: Job) -> Outcome:
-    """What a runtime does with a case. Runs in the child."""
-    result, why = _tried(job)
-    return Outcome(case=job.case, result=result, why=why)
+    """What a runtime does with a case."""
+    verdict = _tried(job)
+    return Outcome(case=job.case, result=verdict.result, why=verdict.why)
 
 
-def _tried(job: Job) -> tuple[Result, str]:
-    case, run = job.case, _run_of(job.prover)
+def prepared(job: Job) -> model.Trial | Verdict:
+    """A case's model, or why there is none."""
+    case = job.case
     if case.operator not in RECIPES:
-        return _without_recipe(case.operator, run)
+        return Verdict("untried", unbuilt(case.operator))
     if variants.is_unknown(case.variant):
-        return "untried", "no model that breaks this constraint is built here"
+        return Verdict("untried", "no model that breaks this constraint is built here")
     try:
-        trial = model.build(case, variants.version_of(case, job.version), _run_of(TWIN))
+        return model.build(case, variants.version_of(case, job.version), _run_of(TWIN))
     except REFUSALS as problem:
-        return "refused", f"its float twin does not run either: {_said(problem)}"
+        return Verdict("refused", f"its float twin does not run either: {said(problem)}")
+
+
+def _tried(job: Job) -> Verdict:
+    run = _run_of(job.prover)
+    if job.case.operator not in RECIPES:
+        return _without_recipe(job.case.operator, run)
+    trial = prepared(job)
+    if isinstance(trial, Verdict):
+        return trial
     try:
         got = run(trial.model, trial.feeds)
     except REFUSALS as problem:
-        return "refused", _said(problem)
+        return Verdict("refused", said(problem))
+    return judged(trial, got)
+
+
+def judged(trial: model.Trial, got: Sequence[model.Array]) -> Verdict:
+    """Whether outputs are near to float."""
     wrong = model.differs(trial, got)
-    return ("wrong", wrong) if wrong else ("runs", "")
+    return Verdict("wrong", wrong) if wrong else Verdict("runs")
 
 
 def _run_of(prover: str) -> model.Run:
@@ -80,19 +118,32 @@ def _run_of(prover: str) -> model.Run:
     return found
 
 
-def _without_recipe(operator: str, run: model.Run) -> tuple[Result, str]:
+def _without_recipe(operator: str, run: model.Run) -> Verdict:
     """Refused where the runtime does not know the operator at all."""
-    tensor, node = Tensor(name="x", shape=(1,)), Node(type=operator, inputs=(), outputs=())
-    probe = tflite_bytes(Graph(tensors=(tensor,), nodes=(node,), inputs=("x",), outputs=("x",)), signature=False)
     try:
-        run(probe, [])
+        run(probe(operator), [])
     except REFUSALS as problem:
-        if _UNKNOWN in str(problem):
-            return "refused", _said(problem)
-    return "untried", UNBUILT.get(operator, _NOT_BUILT)
+        return unknown(operator, said(problem))
+    return Verdict("untried", unbuilt(operator))
 
 
-def _said(problem: BaseException) -> str:
-    """The first sentence of a runtime's words, at most 200 characters."""
+def probe(operator: str) -> bytes:
+    """A model that asks for an operator and gives it nothing: only whether it is known can be learnt."""
+    tensor, node = Tensor(name="x", shape=(1,)), Node(type=operator, inputs=(), outputs=())
+    return tflite_bytes(Graph(tensors=(tensor,), nodes=(node,), inputs=("x",), outputs=("x",)), signature=False)
+
+
+def unknown(operator: str, words: str) -> Verdict:
+    """What a runtime's words on a probe tell."""
+    return Verdict("refused", words) if _UNKNOWN in words else Verdict("untried", unbuilt(operator))
+
+
+def unbuilt(operator: str) -> str:
+    """Why there is no model of an operator."""
+    return UNBUILT.get(operator, _NOT_BUILT)
+
+
+def said(problem: BaseException | str) -> str:
+    """The first line of a runtime's words, at most 200 characters."""
     lines = [line.strip() for line in str(problem).splitlines() if line.strip()]
     return (lines[0] if lines else type(problem).__name__)[:200]
