@@ -51,12 +51,12 @@ def cases(table: OperatorTable) -> list[Case]:
     return onnx.cases(table, _registered(newest), newest)
 
 
-def prove(cases: Sequence[Case], table: OperatorTable, *, progress: Progress = silent) -> Iterator[Outcome]:  # noqa: ARG001
+def prove(cases: Sequence[Case], table: OperatorTable, *, progress: Progress = silent) -> Iterator[Outcome]:
     """Run each case in a child process; a crash or a hang of onnxruntime is a refusal."""
     answers = child.run(f"{__name__}:judge", cases, _LIMITS)
     for done, (case, answer) in enumerate(zip(cases, answers, strict=True), start=1):
         verdict = survived(answer)
-        progress("verify", done, len(cases))
+        progress(table.name, done, len(cases))
         yield Outcome(case=case, result=verdict.result, why=verdict.why)
 
 

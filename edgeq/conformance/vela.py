@@ -13,13 +13,13 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
-from edgeq import models, targets, tools
-from edgeq.conformance import litert
+from edgeq import models, tools
+from edgeq.conformance import litert, outside
 from edgeq.conformance.tflite import trying
 from edgeq.conformance.tflite.joined import joined, prefix
 from edgeq.conformance.tflite.model import Trial
 from edgeq.conformance.tflite.trying import Verdict
-from edgeq.errors import BuildError, EdgeqError, ModelError, TargetError, ToolError
+from edgeq.errors import BuildError, EdgeqError, ModelError, ToolError
 from edgeq.models.write_tflite import Graph, Node, Tensor, write_tflite
 from edgeq.tools import vela as reading
 from edgeq.types import Accelerator, Case, ModelGraph, OperatorTable, Outcome, Progress, silent
@@ -53,23 +53,18 @@ def prove(cases: Sequence[Case], table: OperatorTable, *, progress: Progress = s
 
 
 def accelerators(table: OperatorTable) -> list[Accelerator]:
-    """The accelerators on the shelf that have a table; raises TargetError where there is none."""
-    having = [one for one in targets.load_all() if table.name in {runtime.operators for runtime in one.runtimes}]
-    found = [target.accelerator for target in having if target.accelerator is not None]
-    if not found:
-        raise TargetError(f"operator table {table.name} cannot be proved: no target with an accelerator names it")
-    return list(dict.fromkeys(found))
+    """One accelerator on the shelf of each configuration that has a table; raises TargetError where there is none."""
+    return list({one.config: one for one in outside.accelerators(table)}.values())
 
 
 def everywhere(vela: tools.Tool, graphs: Sequence[Graph], wanted: Sequence[Accelerator]) -> list[Verdict]:
     """For each graph the first verdict that is not `runs`, else `runs`."""
-    found = [placed(vela, graphs, accelerator) for accelerator in wanted]
-    return [
-        next(
-            (Verdict(one.result, f"{accelerator.config}: {one.why}") for accelerator, one in row if one.why), row[0][1]
-        )
-        for row in ([*zip(wanted, column, strict=True)] for column in zip(*found, strict=True))
-    ]
+    columns = [[_told(one, accelerator) for one in placed(vela, graphs, accelerator)] for accelerator in wanted]
+    return [next((one for one in row if one.why), row[0]) for row in zip(*columns, strict=True)]
+
+
+def _told(verdict: Verdict, accelerator: Accelerator) -> Verdict:
+    return verdict._replace(why=f"{accelerator.config}: {verdict.why}") if verdict.why else verdict
 
 
 def placed(vela: tools.Tool, graphs: Sequence[Graph], accelerator: Accelerator) -> list[Verdict]:

@@ -243,7 +243,7 @@ def test_progress_counts_cases() -> None:
     seen: list[tuple[str, int, int]] = []
     some = [one for one in prover.cases(TABLE) if one.operator == "Not"]
     list(prover.prove(some, TABLE, progress=lambda *step: seen.append(step)))
-    assert seen == [("verify", number, len(some)) for number in range(1, len(some) + 1)]
+    assert seen == [(TABLE.name, number, len(some)) for number in range(1, len(some) + 1)]
 
 
 # --- the child -----------------------------------------------------------------------------------

@@ -12,8 +12,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeq import tools
-from edgeq.errors import ToolError
+from edgeq import targets, tools
+from edgeq.errors import TargetError, ToolError
+from edgeq.types import Accelerator, OperatorTable
 
 Array = NDArray[Any]
 START_SECONDS = 120.0
@@ -37,6 +38,15 @@ class Answer(NamedTuple):
     outputs: list[Array] | None
     raised: str = ""
     chatter: str = ""
+
+
+def accelerators(table: OperatorTable) -> list[Accelerator]:
+    """The accelerators of the shelf's targets that have a table; raises TargetError where there is none."""
+    having = [one for one in targets.load_all() if table.name in {runtime.operators for runtime in one.runtimes}]
+    found = [target.accelerator for target in having if target.accelerator is not None]
+    if not found:
+        raise TargetError(f"operator table {table.name} cannot be proved: no target with an accelerator names it")
+    return found
 
 
 def run(

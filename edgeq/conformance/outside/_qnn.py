@@ -10,11 +10,11 @@ import onnxruntime
 
 PROVIDER = "QNNExecutionProvider"
 FOLDER = Path(onnxruntime.__file__).parent / "capi"
-REFUSALS = (RuntimeError, ValueError, onnxruntime.capi.onnxruntime_pybind11_state.Fail)
-REFUSALS += tuple(
-    kind
-    for kind in vars(onnxruntime.capi.onnxruntime_pybind11_state).values()
-    if isinstance(kind, type) and issubclass(kind, Exception)
+_NATIVE = vars(onnxruntime.capi.onnxruntime_pybind11_state).values()
+REFUSALS = (
+    *(kind for kind in _NATIVE if isinstance(kind, type) and issubclass(kind, Exception)),
+    RuntimeError,
+    ValueError,
 )
 
 
