@@ -5,6 +5,7 @@ EdgeqError
 ├── TargetError            a target profile or operator table is wrong
 ├── ModelError             a model file is broken or holds what edgeq cannot read
 ├── DatasetError           the samples are broken or do not fit the model
+│   └── AtChance               the float model's answers do not fit the labels: there is no accuracy to keep
 ├── PlanError              no scheme can be planned
 ├── ConvertError           a conversion failed
 ├── BuildError             a bundle cannot be built or is not whole
@@ -60,6 +61,10 @@ class ModelError(EdgeqError):
 
 class DatasetError(EdgeqError):
     """The samples are broken or do not fit the model."""
+
+
+class AtChance(DatasetError):
+    """The float model's answers do not fit the labels: there is no accuracy to keep, the answer is no."""
 
 
 class PlanError(EdgeqError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, cast
 
@@ -39,14 +39,18 @@ def search(
     *,
     max_drop: float | None = None,
     progress: Progress = silent,
+    hear: Callable[[Outputs], None] | None = None,
 ) -> QuantizedModel:
     """Convert by each plan in turn until one holds; the model goes to `out`.
 
     When none holds, the most accurate one is kept and its `accuracy.ok` is False. `tried` lists what was given up and
     why. Raises ConvertError when nothing could be converted at all.
+    `hear` is told the float model's answers before anything is converted, and may raise.
     """
     with tempfile.TemporaryDirectory(prefix="edgeq-search-") as scratch:
         reference = _float_outputs(graph, plans[0], dataset, progress)
+        if hear is not None and reference is not None:
+            hear(reference)
         tried: list[Rejected] = []
         failed: list[Candidate] = []
         for number, plan in enumerate(plans):

@@ -11,7 +11,7 @@ import numpy as np
 from edgeq.datasets import files, pictures, scripts, shapes, steps
 from edgeq.datasets.arrays import Rows
 from edgeq.errors import DatasetError
-from edgeq.types import Dataset, InputSpec, ModelGraph, Shape
+from edgeq.types import Dataset, InputSpec, ModelGraph, Shape, TensorSpec
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -82,10 +82,14 @@ def samples(dataset: Dataset, graph: ModelGraph, indices: Sequence[int]) -> Iter
         for index in indices:
             if not 0 <= index < dataset.count:
                 raise DatasetError(f"there is no sample {index}; there are {dataset.count}", where=dataset.path)
-            made = []
-            for spec, source, tensor in zip(dataset.inputs, sources, tensors, strict=True):
-                where = f"{source.where}, sample {index}"
-                ready = steps.apply(spec, shapes.checked(spec, source.read(index), where), tensor, where)
-                fed = ready.reshape(shapes.fit(ready.shape, tensor, where).shape)
-                made.append(np.ascontiguousarray(fed).reshape(fed.shape))  # a scalar stays one
-            yield tuple(made)
+            yield tuple(
+                prepared(spec, source.read(index), tensor, f"{source.where}, sample {index}")
+                for spec, source, tensor in zip(dataset.inputs, sources, tensors, strict=True)
+            )
+
+
+def prepared(spec: InputSpec, stored: Array, tensor: TensorSpec, where: str) -> Array:
+    """One stored sample as the model is fed; raises DatasetError."""
+    ready = steps.apply(spec, shapes.checked(spec, stored, where), tensor, where)
+    fed = ready.reshape(shapes.fit(ready.shape, tensor, where).shape)
+    return np.ascontiguousarray(fed).reshape(fed.shape)  # a scalar stays one

@@ -106,6 +106,7 @@ def quantize(quantized: QuantizedModel) -> Document:
         fidelity={"outputs": quantized.fidelity},
         tried=quantized.tried,
         notes=quantized.notes,
+        findings=quantized.findings,
         tools=quantized.tools,
         seconds=quantized.seconds,
         peak_rss_bytes=quantized.peak_rss_bytes,

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from edgeq.types import (
     Check,
+    Finding,
     Measurement,
     ModelGraph,
     Placement,
@@ -23,6 +24,7 @@ from edgeq.types import (
 )
 from edgeq.units import format_ms, format_size
 
+SEVERITY_STYLES = {"stop": "bold red", "warning": "yellow", "note": ""}
 PLACEMENT_STYLES = {"cpu": "green", "gpu": "green", "npu": "green", "float": "yellow", "refused": "red"}
 
 
@@ -204,9 +206,29 @@ def quantize(found: QuantizedModel) -> RenderableType:
             table("\ntried before", ("scheme", "why it was given up"), [(t.scheme, t.why) for t in found.tried])
         )
     parts += [Text(f"note: {_cell(note)}") for note in found.notes]
+    parts += symptoms(found.findings)
     if accuracy and not accuracy.ok:
         parts.append(Text(f"does not hold: {_cell(accuracy.why)}", "bold red"))
     return Group(*parts)
+
+
+def symptoms(found: Iterable[Finding], *, evidence: bool = False) -> list[RenderableType]:
+    """What the calibration doctor found, one after the other; with `evidence` its figures too."""
+    parts: list[RenderableType] = []
+    for one in found:
+        hint = f" (try: {_cell(one.hint)})" if one.hint else ""
+        parts.append(Text.assemble((one.severity, SEVERITY_STYLES[one.severity]), f": {_cell(one.why)}{hint}"))
+        if evidence:
+            parts.append(Text("  " + ", ".join(f"{name} {_cell(value)}" for name, value in one.evidence.items())))
+    return parts
+
+
+def diagnosis(findings: Sequence[Finding], calibration: int, scored: int, *, evidence: bool = False) -> RenderableType:
+    """What the calibration doctor found, or that it found nothing."""
+    looked = f"{calibration} calibration samples, {scored} scored samples"
+    if not findings:
+        return Text(f"nothing speaks against these samples: {looked}", "bold green")
+    return Group(Text(looked, "bold"), *symptoms(findings, evidence=evidence))
 
 
 def ports(title: str, found: Sequence[Port]) -> RenderableType:

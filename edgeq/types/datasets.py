@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 
@@ -59,3 +59,18 @@ class Dataset:
     evaluation: tuple[int, ...]
     function: str | None = None
     notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """What speaks against the samples, their labels or the float model, found before anything is converted.
+
+    `why` is the rule's sentence with its figures, `evidence` the figures by name, `hint` what would be right. `stop`
+    says that a conversion makes no sense, `note` that nothing need be done.
+    """
+
+    rule: str
+    severity: Literal["stop", "warning", "note"]
+    why: str
+    evidence: dict[str, float] = field(default_factory=dict)
+    hint: str | None = None

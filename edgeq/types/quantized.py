@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from edgeq.types.common import Shape
+from edgeq.types.datasets import Finding
 from edgeq.types.plans import Plan, Rejected
 
 
@@ -84,6 +85,7 @@ class QuantizedModel:
     fidelity: tuple[Fidelity, ...] = ()
     tried: tuple[Rejected, ...] = ()
     notes: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
     tools: dict[str, str] = field(default_factory=dict)
     request: str = ""
     seconds: float | None = None

@@ -1,0 +1,1 @@
+"""The calibration doctor: what speaks against samples, labels or the float model, before anything is converted."""

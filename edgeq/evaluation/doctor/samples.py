@@ -1,0 +1,195 @@
+"""Rules about samples alone; no model is run. A rule's docstring is the sentence that the user reads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from edgeq.evaluation.doctor.findings import finding
+from edgeq.evaluation.doctor.sketches import FIGURES, InputSketch, Sketch
+from edgeq.types import Dataset, Finding
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Array = NDArray[Any]
+    Values = NDArray[np.float64]
+
+COPIES_SHARE = 0.1
+COPY_DISTANCE = 0.01  # of the spread of all values: below what storing a picture again with loss changes
+WIDE = 16  # values; with fewer, samples lie near one another by chance
+CLIPPED_SHARE = 0.05
+CHANCE = 1e-4
+UNLIKE = 0.5
+RARE = 4.0  # standard deviations
+
+
+class Samples(NamedTuple):
+    """All that the rules below look at. `labels` are classes of the calibration and the scored samples, if there are."""
+
+    dataset: Dataset
+    calibration: Sketch
+    scored: Sketch
+    calibration_classes: Array | None = None
+    scored_classes: Array | None = None
+
+
+Rule = Callable[[Samples], "Finding | None"]
+
+
+def one_sample(samples: Samples) -> Finding | None:
+    """A single sample calibrates, so that every range is that sample's own."""
+    distinct = len(np.unique(samples.calibration.digests))
+    if distinct > 1:
+        return None
+    detail = f"`calibration` takes {len(samples.calibration.numbers)}, {distinct} of them different"
+    return finding(one_sample, "warning", detail, "calibrate on 100 samples or more", distinct=distinct)
+
+
+def copied_samples(samples: Samples) -> Finding | None:
+    """Calibration samples are copies of one another."""
+    count, distinct = len(samples.calibration.numbers), different(samples.calibration)
+    if count < 2 or count - distinct < COPIES_SHARE * count:
+        return None
+    detail = f"only {distinct} of {count} are different"
+    return finding(
+        copied_samples, "warning", detail, "choose other samples in `calibration`", samples=count, distinct=distinct
+    )
+
+
+def different(sketch: Sketch) -> int:
+    """Samples that are no copies of an earlier one, exact or nearly so."""
+    seen = np.unique(sketch.digests, return_index=True)[1]
+    rows = sketch.signatures[seen]
+    if rows.shape[1] < WIDE or len(rows) < 2:
+        return len(rows)
+    near = COPY_DISTANCE * float(rows.std())
+    kept = [0]
+    for place in range(1, len(rows)):
+        gaps = np.sqrt(((rows[kept] - rows[place]) ** 2).mean(axis=1))
+        if float(gaps.min()) > near:
+            kept.append(place)
+    return len(kept)
+
+
+def calibration_is_scored(samples: Samples) -> Finding | None:
+    """Samples that calibrate are scored too, so that the score is not one of unseen samples."""
+    both = int(np.isin(np.unique(samples.calibration.digests), samples.scored.digests).sum())
+    same = len(set(samples.dataset.calibration) & set(samples.dataset.evaluation))
+    if not both and not same:
+        return None
+    by_content = "" if same else " (other numbers, the same content)"
+    detail = f"{max(both, same)} of {len(samples.dataset.calibration)} calibration samples{by_content}"
+    hint = "give `calibration` and `evaluation` in dataset.yaml samples of their own"
+    return finding(calibration_is_scored, "warning", detail, hint, shared=max(both, same), same_numbers=same)
+
+
+def constant_input(samples: Samples) -> Finding | None:
+    """An input never changes."""
+    for seen in samples.calibration.inputs:
+        flat = seen.is_real and seen.values_per_sample > 1 and float(seen.figures[:, 1].max()) <= _tiny(seen)
+        still = seen.is_real and len(seen.figures) > 1 and float(np.ptp(seen.figures, axis=0).max()) <= _tiny(seen)
+        if flat or still:
+            how = "every sample of it holds one value only" if flat else "all its samples are the same"
+            detail = f"{seen.name!r}, {how} ({seen.figures[0, 0]:.4g})"
+            return finding(
+                constant_input,
+                "warning",
+                detail,
+                "look for the step that writes these samples",
+                value=seen.figures[0, 0],
+            )
+    return None
+
+
+def _tiny(seen: InputSketch) -> float:
+    return 1e-6 * max(float(np.abs(seen.figures).max()), 1e-30)
+
+
+def clipped_values(samples: Samples) -> Finding | None:
+    """Many values stand at the very end of their range, as if they had been clipped."""
+    for seen in (*samples.calibration.inputs, *samples.scored.inputs):
+        low = 0.0 if seen.low == 0 else seen.share_low  # a background of zeros is no clipping
+        if not seen.is_real or max(low, seen.share_high) < CLIPPED_SHARE or seen.share_low + seen.share_high > 0.999:
+            continue
+        end, share = max(((seen.low, low), (seen.high, seen.share_high)), key=lambda pair: pair[1])
+        detail = f"{share:.0%} of the stored values of {seen.name!r} are {end:.4g}"
+        hint = "look for a cast or a gain before the samples were stored"
+        return finding(clipped_values, "warning", detail, hint, share_low=seen.share_low, share_high=seen.share_high)
+    return None
+
+
+def classes_missing(samples: Samples) -> Finding | None:
+    """The calibration samples are of fewer classes than as many drawn at random would be."""
+    own, scored = samples.calibration_classes, samples.scored_classes
+    if own is None or scored is None or not own.size or not scored.size:
+        return None
+    shares = np.unique(scored, return_counts=True)[1] / scored.size
+    met = 1 - (1 - shares) ** own.size
+    expected, deviation = float(met.sum()), float(np.sqrt((met * (1 - met)).sum()))
+    seen = len(np.unique(own))
+    if expected - seen <= RARE * deviation or expected - seen < 0.5:
+        return None
+    detail = f"{seen} of {len(shares)}, where {own.size} random ones would have about {expected:.0f}"
+    hint = 'take them from all over: calibration: "::5"'
+    return finding(
+        classes_missing, "warning", detail, hint, classes=seen, expected=expected, scored_classes=len(shares)
+    )
+
+
+def unlike_scored(samples: Samples) -> Finding | None:
+    """The calibration samples are of another kind than those that are scored."""
+    worst = max(_distances(samples), key=lambda found: found[0], default=None)
+    if worst is None or worst[0] < UNLIKE:
+        return None
+    distance, chance, name, figure, own, other = worst
+    detail = f"{figure} of {name!r} is {own:.4g} in the median, {other:.4g} in scored samples (Kolmogorov-Smirnov {distance:.2f})"
+    hint = "calibrate on samples of the kind, and prepared the way, that the device will see"
+    return finding(
+        unlike_scored, "warning", detail, hint, distance=distance, chance=chance, calibration=own, scored=other
+    )
+
+
+def _distances(samples: Samples) -> Iterator[tuple[float, float, str, str, float, float]]:
+    """Figures whose distributions differ by more than chance explains, over all figures of all inputs together."""
+    pairs = [
+        (own, other)
+        for own, other in zip(samples.calibration.inputs, samples.scored.inputs, strict=True)
+        if own.is_real
+    ]
+    for own, other in pairs:
+        for place, figure in enumerate(FIGURES):
+            one, two = own.figures[:, place], other.figures[:, place]
+            distance, chance = kolmogorov_smirnov(one, two)
+            if chance < CHANCE / (len(FIGURES) * len(pairs)):
+                yield distance, chance, own.name, figure, float(np.median(one)), float(np.median(two))
+
+
+def kolmogorov_smirnov(one: Values, other: Values) -> tuple[float, float]:
+    """Largest distance of two samples' distribution functions, and a bound on its chance if both were one.
+
+    The bound is 2 exp(-2 d^2 n m / (n + m)); Smirnov's limit, which lies above the exact chance where it is small.
+    """
+    if not len(one) or not len(other):
+        return 0.0, 1.0
+    a, b = np.sort(one), np.sort(other)
+    both = np.concatenate([a, b])
+    gaps = np.searchsorted(a, both, side="right") / len(a) - np.searchsorted(b, both, side="right") / len(b)
+    distance = float(np.abs(gaps).max())
+    return distance, min(1.0, 2 * float(np.exp(-2 * distance**2 * len(a) * len(b) / (len(a) + len(b)))))
+
+
+RULES: tuple[Rule, ...] = (
+    *(one_sample, copied_samples, classes_missing, unlike_scored, constant_input, clipped_values),
+    calibration_is_scored,
+)
+
+
+def findings(samples: Samples) -> Iterator[Finding]:
+    """What the rules find."""
+    for rule in RULES:
+        found = rule(samples)
+        if found is not None:
+            yield found
