@@ -35,6 +35,7 @@ from edgeq.cli.common import Refusal, print_json
 EXIT_CODES: tuple[tuple[type[errors.EdgeqError], int], ...] = (
     (errors.UsageError, 2),
     (errors.CompilerRefused, 3),
+    (errors.AtChance, 3),
     (errors.Unreachable, 4),
     (errors.Disconnected, 4),
     (errors.TimedOut, 4),

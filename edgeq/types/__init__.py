@@ -5,7 +5,7 @@ Data types are the names that NumPy uses (`int8`, `float32`, ...); sizes are byt
 
 from edgeq.types.common import Attribute, Progress, Shape, silent
 from edgeq.types.conformance import Case, Outcome, TableProof
-from edgeq.types.datasets import Dataset, InputSpec, LabelSpec
+from edgeq.types.datasets import Dataset, Finding, InputSpec, LabelSpec
 from edgeq.types.measured import (
     Conditions,
     ConditionsPair,
@@ -72,6 +72,7 @@ __all__ = [
     "Energy",
     "Fidelity",
     "FileEntry",
+    "Finding",
     "InputSpec",
     "LabelSpec",
     "Latency",

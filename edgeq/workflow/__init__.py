@@ -5,6 +5,7 @@ bundle/manifest.json, measurement.json, validation.json, report.json.
 """
 
 from edgeq.workflow.device import deploy, host_key, probe, profile, trust
+from edgeq.workflow.diagnose import Diagnosis, diagnose
 from edgeq.workflow.doctor import doctor
 from edgeq.workflow.plan import Checked, Wish, check, default_output, plan, read_model
 from edgeq.workflow.quantize import Refused, build, holds, quantize
@@ -13,12 +14,14 @@ from edgeq.workflow.validate import validate
 
 __all__ = [
     "Checked",
+    "Diagnosis",
     "Refused",
     "Wish",
     "build",
     "check",
     "default_output",
     "deploy",
+    "diagnose",
     "doctor",
     "holds",
     "host_key",
