@@ -20,10 +20,18 @@ class Convert(Protocol):
     """The `convert` of a converter module."""
 
     def __call__(
-        self, graph: ModelGraph, plan: Plan, dataset: Dataset | None, out: Path, *, progress: Progress = silent
+        self,
+        graph: ModelGraph,
+        plan: Plan,
+        dataset: Dataset | None,
+        out: Path,
+        *,
+        progress: Progress = silent,
+        prepared: Path | None = None,
     ) -> QuantizedModel:
         """Write the model that `plan` asks for to the file `out`, whole or not at all, and describe it.
 
+        `prepared` gets the float model as it was quantized (restored, folded, equalized), where it was changed.
         `dataset` is bound to the model; a static scheme needs its calibration samples. Raises ConvertError,
         OutputError. Scores are left open: evaluation fills them.
         """
@@ -38,6 +46,7 @@ class Job:
     plan: Plan
     dataset: Dataset | None
     progress: Progress
+    prepared: Path | None = None
 
 
 def describe(

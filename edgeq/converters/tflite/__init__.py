@@ -43,7 +43,13 @@ _TRANSPARENT = ("QUANTIZE", "DEQUANTIZE")
 
 
 def convert(
-    graph: ModelGraph, plan: Plan, dataset: Dataset | None, out: Path, *, progress: Progress = silent
+    graph: ModelGraph,
+    plan: Plan,
+    dataset: Dataset | None,
+    out: Path,
+    *,
+    progress: Progress = silent,
+    prepared: Path | None = None,
 ) -> QuantizedModel:
     """Write the `.tflite` that `plan.scheme` asks for; see `edgeq.converters.Convert`.
 
@@ -51,7 +57,8 @@ def convert(
     stayed in float.
     """
     started = time.monotonic()
-    content, notes = _road(graph, plan)(Job(graph=graph, plan=plan, dataset=dataset, progress=progress))
+    job = Job(graph=graph, plan=plan, dataset=dataset, progress=progress, prepared=prepared)
+    content, notes = _road(graph, plan)(job)
     with store.replacing(out) as temporary:
         temporary.write_bytes(content)
         inputs, outputs = _ports(temporary, graph, plan)
@@ -95,6 +102,8 @@ def _quantized(job: Job) -> tuple[bytes, list[str]]:
     model = flatbuffer.load(Path(job.graph.path))
     made_before = [tuple(operator.outputs) for operator in model.subgraphs[0].operators]
     restored = float_weights(model)
+    if restored and job.prepared is not None:
+        store.write_bytes(job.prepared, flatbuffer.dump(model))
     names = flatbuffer.number_names(model)
     places = _exceptions(job, model, made_before)
     found = _ranges(job, model, names, flatbuffer.dump(model)) if job.plan.scheme.is_static else {}
