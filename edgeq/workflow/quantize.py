@@ -16,7 +16,7 @@ import edgeq
 from edgeq import backends, datasets, planning, search, store, targets, tools
 from edgeq.errors import BuildError
 from edgeq.types import Bundle, Dataset, ModelGraph, Plan, Predicted, Progress, QuantizedModel, Target, silent
-from edgeq.workflow import diagnose
+from edgeq.workflow import diagnosis
 from edgeq.workflow.plan import Wish, default_output, planned, read_model, safe_name
 from edgeq.workflow.plan import write as write_plan
 
@@ -96,8 +96,8 @@ def _convert(job: Job, target: str, wish: Wish, resume: bool, progress: Progress
     preflight.check(Path(job.graph.path), job.graph.format)
     plans = [plan for plan in job.planned.candidates if plan.ok]
     out = job.folder / f"{job.name}_{_suffix(job.planned.chosen)}.{job.graph.format}"
-    findings = list(diagnose.glance(job.graph, job.dataset, progress))
-    hear = diagnose.listener(job.dataset, job.graph.path, findings)
+    findings = list(diagnosis.glance(job.graph, job.dataset, progress))
+    hear = diagnosis.listener(job.dataset, job.graph.path, findings)
     found = search.search(
         job.graph, plans, job.dataset, out, max_drop=wish.budgets.max_drop, progress=progress, hear=hear
     )

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from edgeq.evaluation.doctor.sketches import Sketch
     from edgeq.evaluation.scoring import Outputs
 
-CALIBRATION = 128
+CALIBRATION = 64
 SCORED = 64
 LABELLED = 256
 GLANCE = 32
