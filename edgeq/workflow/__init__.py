@@ -5,7 +5,7 @@ bundle/manifest.json, measurement.json, validation.json, report.json.
 """
 
 from edgeq.workflow.device import deploy, host_key, probe, profile, trust
-from edgeq.workflow.diagnose import Diagnosis, diagnose
+from edgeq.workflow.diagnosis import Diagnosis, diagnose
 from edgeq.workflow.doctor import doctor
 from edgeq.workflow.plan import Checked, Wish, check, default_output, plan, read_model
 from edgeq.workflow.quantize import Refused, build, holds, quantize
