@@ -15,6 +15,7 @@ import click
 
 from edgeq import __version__, errors
 from edgeq.cli import (
+    analyze,
     build,
     defaults,
     deploy,
@@ -55,7 +56,22 @@ def cli(ctx: click.Context) -> None:
         ctx.default_map = defaults.load(PROJECT_FILE, cli)
 
 
-for verb in (inspect, targets, plan, quantize, build, deploy, profile, validate, run, report, devices, tools, doctor):
+for verb in (
+    inspect,
+    targets,
+    plan,
+    quantize,
+    analyze,
+    build,
+    deploy,
+    profile,
+    validate,
+    run,
+    report,
+    devices,
+    tools,
+    doctor,
+):
     cli.add_command(verb.command)
 
 

@@ -3,6 +3,7 @@
 Data types are the names that NumPy uses (`int8`, `float32`, ...); sizes are bytes, times milliseconds.
 """
 
+from edgeq.types.analysis import Analysis, Blame, OperatorAnalysis, StepAnalysis, WeightAnalysis
 from edgeq.types.common import Attribute, Progress, Shape, silent
 from edgeq.types.conformance import Case, Outcome, TableProof
 from edgeq.types.datasets import Dataset, Finding, InputSpec, LabelSpec
@@ -57,8 +58,10 @@ __all__ = [
     "Accelerator",
     "Accuracy",
     "Alternative",
+    "Analysis",
     "Artifact",
     "Attribute",
+    "Blame",
     "Budgets",
     "Bundle",
     "Case",
@@ -83,6 +86,7 @@ __all__ = [
     "ModelGraph",
     "Observation",
     "Operator",
+    "OperatorAnalysis",
     "OperatorRow",
     "OperatorTable",
     "Outcome",
@@ -107,10 +111,12 @@ __all__ = [
     "Shape",
     "Signature",
     "Source",
+    "StepAnalysis",
     "TableProof",
     "Target",
     "TensorSpec",
     "Validation",
     "Verdict",
+    "WeightAnalysis",
     "silent",
 ]

@@ -4,6 +4,7 @@ Each stage reads what the one before wrote and writes one JSON document: plan.js
 bundle/manifest.json, measurement.json, validation.json, report.json.
 """
 
+from edgeq.workflow.analyze import Analyzed, analyze
 from edgeq.workflow.device import deploy, host_key, probe, profile, trust
 from edgeq.workflow.diagnosis import Diagnosis, diagnose
 from edgeq.workflow.doctor import doctor
@@ -13,10 +14,12 @@ from edgeq.workflow.run import report, run
 from edgeq.workflow.validate import validate
 
 __all__ = [
+    "Analyzed",
     "Checked",
     "Diagnosis",
     "Refused",
     "Wish",
+    "analyze",
     "build",
     "check",
     "default_output",

@@ -1,0 +1,59 @@
+"""HTML reports: one file that needs nothing else and runs no script.
+
+Names come from model files: jinja2 escapes them all, plots show numbers only, and a content security policy forbids
+scripts and anything from outside.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from edgeq.report import analysis as rows
+from edgeq.types import Analysis
+
+if TYPE_CHECKING:
+    import jinja2
+
+PLOTTED = 32
+"""Operators with histograms: the worst ones; each takes some 20 KB."""
+
+
+def analysis(found: Analysis) -> str:
+    """The report of `edgeq analyze`: verdict, steps, operators, quantizers, plots."""
+    from edgeq.report import plots
+
+    plotted = rows.worst(found, PLOTTED)
+    with plots.quiet():
+        pictures = [(row, plots.histograms(row)) for row in plotted]
+        overview = plots.layers(found.operators)
+    return (
+        _environment()
+        .get_template("analysis.html")
+        .render(
+            found=found,
+            verdict=[line.plain for line in rows.verdict(found)],
+            steps=rows.steps(found),
+            step_columns=rows.STEP_COLUMNS,
+            columns=rows.COLUMNS,
+            operators=[(row, rows.cells(row)) for row in found.operators],
+            quantizer_columns=rows.quantizer_columns(),
+            costs=list(rows.costs(found.operators)),
+            overview=overview,
+            pictures=pictures,
+        )
+    )
+
+
+def _environment() -> jinja2.Environment:
+    import jinja2
+
+    made = jinja2.Environment(
+        loader=jinja2.PackageLoader("edgeq.report"), autoescape=True, trim_blocks=True, lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )  # fmt: skip
+    made.filters["printable"] = _printable
+    return made
+
+
+def _printable(value: Any) -> str:
+    return rows.printable(str(value))

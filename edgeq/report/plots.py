@@ -1,0 +1,92 @@
+"""Plots as data URLs of SVG pictures: no names of a model file in them, only numbers."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import io
+import logging
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from edgeq.types import OperatorAnalysis
+from edgeq.types.analysis import HistogramCounts
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+SAVED = {"format": "svg", "metadata": {"Date": None, "Creator": None}}
+_SETTINGS = {"svg.hashsalt": "edgeq", "svg.fonttype": "none", "font.size": 8.0, "axes.spines.top": False,
+             "axes.spines.right": False}  # fmt: skip
+LIMIT_DB = 80.0
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Matplotlib with a cache folder that it may write, without advice, and with our settings for a while."""
+    if "MPLCONFIGDIR" not in os.environ and not os.access(os.path.expanduser("~"), os.W_OK):  # noqa: PTH111
+        os.environ["MPLCONFIGDIR"] = tempfile.gettempdir()
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)
+    import matplotlib as mpl
+
+    with mpl.rc_context(_SETTINGS):
+        yield
+
+
+def _figure(width: float, height: float, columns: int = 1) -> tuple[Any, list[Axes]]:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    axes = figure.subplots(1, columns, squeeze=False)[0]
+    return figure, list(axes)
+
+
+def _url(figure: Any) -> str:
+    content = io.BytesIO()
+    figure.savefig(content, **SAVED)
+    return "data:image/svg+xml;base64," + base64.b64encode(content.getvalue()).decode()
+
+
+def layers(rows: Sequence[OperatorAnalysis]) -> str:
+    """SQNR over the operators in order: accumulated, alone, and what is possible."""
+    figure, (axes,) = _figure(9, 3)
+    measured = [(place, row) for place, row in enumerate(rows) if not row.unavailable]
+    for name, style in (("accumulated_db", "o-"), ("alone_db", "s-"), ("expected_db", "k--")):
+        points = [(place, min(value, LIMIT_DB)) for place, row in measured if (value := getattr(row, name)) is not None]
+        axes.plot([x for x, _ in points], [y for _, y in points], style, label=name[:-3], markersize=3, linewidth=1)
+    wrong = [place for place, row in measured if row.why]
+    for place in wrong:
+        axes.axvline(place, color="tab:red", alpha=0.4, linewidth=3)
+    axes.set(xlabel="operator, in order of execution", ylabel=f"SQNR in dB (at most {LIMIT_DB:.0f} shown)")
+    ticks = [place for place, _ in enumerate(rows)][:: max(1, len(rows) // 30)]
+    axes.set_xticks(ticks, ["in" if rows[place].index < 0 else str(rows[place].index) for place in ticks])
+    axes.legend(loc="lower left")
+    axes.grid(alpha=0.3)
+    return _url(figure)
+
+
+def histograms(row: OperatorAnalysis) -> str:
+    """The result's values and the first weights', each with the range that was chosen for it."""
+    weights = [weight for weight in row.weights if weight.quantizers and weight.histogram]
+    figure, axes = _figure(9, 2, 2)
+    _bars(axes[0], row.histogram, row.range, "result")
+    if weights:
+        _bars(axes[1], weights[0].histogram, weights[0].range, f"operand {weights[0].operand}")
+    else:
+        axes[1].set_axis_off()
+    return _url(figure)
+
+
+def _bars(axes: Axes, found: HistogramCounts | None, ends: tuple[float, float] | None, title: str) -> None:
+    axes.set_title(title)
+    if found is None or not found.counts:
+        axes.set_axis_off()
+        return
+    width = (found.high - found.low) / len(found.counts) or 1.0
+    edges = [found.low + place * width for place in range(len(found.counts) + 1)]
+    axes.stairs([max(count, 0.5) for count in found.counts], edges, baseline=0.5, fill=True, color="tab:blue")
+    axes.set_yscale("log")
+    for end in ends or ():
+        axes.axvline(end, color="tab:red", linestyle="--", linewidth=1)
