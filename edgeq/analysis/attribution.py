@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from edgeq.analysis import describing, measuring
+from edgeq.analysis import describing, measuring, preparing
 from edgeq.analysis.measuring import Chain
 from edgeq.analysis.net import Net
 from edgeq.errors import ModelError
@@ -44,7 +44,7 @@ def attribute(files: Files, samples: Iterable[Sample], count: int, *, progress: 
     if not measured.samples:
         raise ModelError("there are no samples to analyse it with", where=str(files.floating), hint="--data")
     rows = describing.operators(chain, formats, measured)
-    blames = describing.blames(rows, describing.preparing(chain, measured))
+    blames = describing.blames(rows, preparing.pieces(chain, measured))
     return Analysis(
         model=str(files.floating),
         quantized=str(files.quantized),

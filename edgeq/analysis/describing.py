@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import numpy as np
 
 from edgeq.analysis import constants, judging
 from edgeq.analysis.measuring import Chain, Measured, Sums
+from edgeq.analysis.preparing import Preparing, pieces
 from edgeq.analysis.rows import Missing, Row
-from edgeq.analysis.sums import Energy, Spread
+from edgeq.analysis.sums import Spread
 from edgeq.quantization import quantizers
 from edgeq.types import Blame, OperatorAnalysis, Port, StepAnalysis, WeightAnalysis
 from edgeq.types.analysis import HistogramCounts, Step
@@ -24,25 +26,12 @@ STEPS: Mapping[Step, str] = {
 }
 CLIPPED_SHARE = 0.001
 LOSS_DB = 6.0
-AGREED_DB = 60.0
-"""Outputs of the prepared and the original model that are as alike as this leave nobody to blame."""
-
-
-class Preparing(NamedTuple):
-    """What preparing changed in one piece of the float model."""
-
-    energy: Energy
-    excess_db: float
-    name: str
-    operators: frozenset[int]
-    type: str
-    index: int
 
 
 def operators(chain: Chain, formats: Any, found: Measured) -> tuple[OperatorAnalysis, ...]:
     """Inputs that are quantized, as index -1, then every operator in order."""
     steps = judging.Steps(chain, found)
-    changed = list(preparing(chain, found))
+    changed = list(pieces(chain, found))
     made = [_input(chain, found, steps, tensor, sums) for tensor, sums in found.inputs.items()]
     for number, row in enumerate(found.rows):
         made.append(_operator(chain, formats, found, steps, number, row, changed))
@@ -140,29 +129,14 @@ def _input(chain: Chain, found: Measured, steps: judging.Steps, tensor: int, sum
     return _with_reasons(made, port, steps.of(tensor, "INPUT"), sums)
 
 
-def preparing(chain: Chain, found: Measured) -> Iterator[Preparing]:
-    """Pieces that compute something else than in the original, where the outputs say that there is one."""
-    outputs = [energy.sqnr_db for energy in found.steps.get("prepared", ()) if energy.count]
-    agree = all(value is None or value >= AGREED_DB for value in outputs)
-    for number, energy in found.prepared.items():
-        row = found.prepared_rows[number]
-        operator = row.part.operator
-        excess = judging.excess_db(energy.noise, judging.FLOORS["prepared"] * energy.signal)
-        name = chain.prepared.graph.tensors[row.part.goals[0]].name
-        made = frozenset(one.index for one in row.after.operators)
-        yield Preparing(energy, 0.0 if agree else excess, name, made, operator.type, operator.index)
-
-
 def _changed(row: Row, changed: Iterable[Preparing]) -> Preparing | None:
     """What preparing changed most in the piece of the prepared model that this row stands for."""
     inside = {operator.index for operator in row.before.operators} if row.before is not None else set()
-    own = [one for one in changed if one.index in inside]
+    own = [one for one in changed if one.operator in inside]
     return max(own, key=lambda one: one.excess_db, default=None)
 
 
 def _with_reasons(made: OperatorAnalysis, port: Port, step: float, sums: Sums) -> OperatorAnalysis:
-    import dataclasses
-
     reasons = [reason for name, _ in judging.wrong(made.excess_db) for reason in _REASONS[name](made, port, step, sums)]
     return dataclasses.replace(made, why=tuple(reasons))
 
@@ -246,5 +220,5 @@ def _prepared_blames(changed: Iterable[Preparing]) -> Iterator[Blame]:
         if one.excess_db > judging.WRONG_DB:
             why = (f"it computes something else than the original: SQNR {_db(one.energy.sqnr_db)}",)
             yield Blame(
-                step="prepared", index=one.index, type=one.type, name=one.name, excess_db=one.excess_db, why=why
+                step="prepared", index=one.operator, type=one.type, name=one.name, excess_db=one.excess_db, why=why
             )

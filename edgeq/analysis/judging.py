@@ -41,8 +41,8 @@ def sound_step(low: float, high: float, port: Port) -> float:
     bits = 16 if port.dtype.endswith("16") else 8
     middle = 2 ** (bits - 1) if port.dtype.startswith("u") else 0
     if port.zero_point == middle and (low < 0 or bits == 16):
-        return max(-low, high) / (2 ** (bits - 1) - 1)
-    return (max(high, 0.0) - min(low, 0.0)) / (2**bits - 1)
+        return max(-low, high) / float(2 ** (bits - 1) - 1)
+    return (max(high, 0.0) - min(low, 0.0)) / float(2**bits - 1)
 
 
 class Steps:

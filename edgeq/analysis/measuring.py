@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgeq import runtimes
 from edgeq.analysis import fresh
 from edgeq.analysis.cutting import Cut, Feeds, cuts
+from edgeq.analysis.gains import Gains, axis_of, gain
 from edgeq.analysis.net import Net, Region
 from edgeq.analysis.rows import Missing, Row, prepared_rows, quantized_rows
 from edgeq.analysis.sums import KEPT_VALUES, Energy, Spread
@@ -48,13 +50,15 @@ class Sums:
 
 @dataclass(slots=True)
 class Measured:
-    """All sums: by number of the row, by number of the prepared row, by input, by step, by tensor of the float model."""
+    """All sums: by number of a row or prepared row, by input, by step, by tensor of the float model."""
 
     rows: list[Row | Missing]
     prepared_rows: list[Row]
     operators: dict[int, Sums] = field(default_factory=dict)
     inputs: dict[int, Sums] = field(default_factory=dict)
     prepared: dict[int, Energy] = field(default_factory=dict)
+    rescaled: dict[int, Energy] = field(default_factory=dict)
+    gains: Gains = field(default_factory=dict)
     steps: dict[str, list[Energy]] = field(default_factory=dict)
     spreads: dict[int, Spread] = field(default_factory=dict)
     refused: set[int] = field(default_factory=set)
@@ -86,8 +90,10 @@ def measure(
         progress(STEP, number, count)
         traced = {name: trace(sample) for name, trace in bench.traces.items()}
         traced.setdefault("floating", traced["prepared"])
+        if pieces is None:
+            found.gains = _gains(found, chain, traced)
         feeds = _feeds(chain, found, traced["prepared"])
-        pieces = _cut(bench, found, feeds, traced) if pieces is None else pieces
+        pieces = _cut(bench, found, feeds) if pieces is None else pieces
         _add(found, chain, traced, feeds, pieces, count)
         _add_steps(found, chain, traced, runtimes.infer(bench.runtime, sample))
         found.samples += 1
@@ -102,7 +108,7 @@ def _bench(chain: Chain, formats: Any, found: Measured, folder: Path) -> Bench:
     before |= {tensor for row in found.prepared_rows for tensor in (*row.part.ends, *row.part.goals)}
     wanted = {"prepared": before, "quantized": {goal for row in rows for goal in row.part.goals}}
     if chain.prepared is not chain.floating:
-        wanted["floating"] = set()
+        wanted["floating"] = {theirs for row in found.prepared_rows for theirs in (*row.ends, *row.goals)}
     traces = {}
     for name, tensors in wanted.items():
         net: Net = getattr(chain, name)
@@ -123,7 +129,13 @@ class _Pieces(NamedTuple):
     original: list[Cut]
 
 
-Fed = NamedTuple("Fed", [("stored", dict[int, Feeds]), ("real", dict[int, Feeds]), ("original", dict[int, Feeds])])  # noqa: UP014
+class Fed(NamedTuple):
+    """Values for the ends of each row, by tensor: stored, the same as real numbers, and for rows of preparing."""
+
+    stored: dict[int, Feeds]
+    real: dict[int, Feeds]
+    original: dict[int, Feeds]
+    rescaled: dict[int, Feeds]
 
 
 def _feeds(chain: Chain, found: Measured, prepared: Mapping[int, Array]) -> Fed:
@@ -133,11 +145,20 @@ def _feeds(chain: Chain, found: Measured, prepared: Mapping[int, Array]) -> Fed:
     for number, row in enumerate(found.rows):
         if isinstance(row, Row):
             stored[number], real[number] = _row_feeds(chain.quantized, row, prepared)
-    original = {
+    original: dict[int, Feeds] = {
         number: {theirs: prepared[ours] for theirs, ours in row.ends.items()}
         for number, row in enumerate(found.prepared_rows)
     }
-    return Fed(stored, real, original)
+    rescaled: dict[int, Feeds] = {
+        number: {theirs: _divided(prepared[ours], found.gains.get(ours)) for theirs, ours in row.ends.items()}
+        for number, row in enumerate(found.prepared_rows)
+        if found.gains
+    }
+    return Fed(stored, real, original, rescaled)
+
+
+def _divided(value: Array, by: NDArray[np.float64] | None) -> Array:
+    return value if by is None else np.asarray(np.asarray(value, np.float64) / by, value.dtype)
 
 
 def _row_feeds(net: Net, row: Row, prepared: Mapping[int, Array]) -> tuple[Feeds, Feeds]:
@@ -150,7 +171,7 @@ def _row_feeds(net: Net, row: Row, prepared: Mapping[int, Array]) -> tuple[Feeds
     return stored, real
 
 
-def _cut(bench: Bench, found: Measured, fed: Fed, traced: Mapping[str, Mapping[int, Array]]) -> _Pieces:
+def _cut(bench: Bench, found: Measured, fed: Fed) -> _Pieces:
     rows = {number: row for number, row in enumerate(found.rows) if isinstance(row, Row)}
     before = {number: row.before for number, row in rows.items() if row.before is not None}
     after = {number: row.after for number, row in rows.items()}
@@ -192,7 +213,7 @@ def _opened(
 
 def _sound_weights(bench: Bench, rows: Mapping[int, Row]) -> dict[int, Array]:
     """Float weights by tensor of the prepared model, quantized anew."""
-    found = {}
+    found: dict[int, Array] = {}
     for row in rows.values():
         for weight in row.weights:
             values = bench.formats.constant(bench.chain.prepared, weight.original)
@@ -230,13 +251,40 @@ def _add(
             if number in fast:
                 sums.kernels.add(reals[place], runtimes.decode(port, fast[number][place]))
             sums.clipped += clipped(port, ideal[place])
-    for number, values in _results(pieces.original, fed.original).items():
-        row = found.prepared_rows[number]
-        energy = found.prepared.setdefault(number, Energy())
-        for goal, value in zip(row.part.goals, values, strict=True):
-            energy.add(value, prepared[goal])
+    _add_prepared(found.prepared, {}, found, pieces, fed.original, prepared)
+    if found.gains:
+        _add_prepared(found.rescaled, found.gains, found, pieces, fed.rescaled, prepared)
     _add_inputs(found, chain, traced)
     _observe(found, chain, prepared, count)
+
+
+def _add_prepared(
+    sums: dict[int, Energy],
+    gains: Gains,
+    found: Measured,
+    pieces: _Pieces,
+    feeds: Mapping[int, Feeds],
+    prepared: Mapping[int, Array],
+) -> None:
+    """The original's pieces, fed by the prepared model, beside what that one makes itself."""
+    for number, values in _results(pieces.original, feeds).items():
+        for goal, value in zip(found.prepared_rows[number].part.goals, values, strict=True):
+            made = _divided(prepared[goal], gains.get(goal))
+            sums.setdefault(number, Energy()).add(value, made)
+
+
+def _gains(found: Measured, chain: Chain, traced: Mapping[str, Mapping[int, Array]]) -> Gains:
+    """Tensors of the prepared model whose channels were multiplied."""
+    pairs = {ours: theirs for row in found.prepared_rows for theirs, ours in row.ends.items()}
+    for row in found.prepared_rows:
+        pairs |= dict(zip(row.part.goals, row.goals, strict=True))
+    known = {}
+    for ours, theirs in pairs.items():
+        value = traced["prepared"][ours]
+        made = gain(traced["floating"][theirs], value, axis_of(value, chain.prepared.graph.format))
+        if made is not None:
+            known[ours] = made
+    return known
 
 
 def _results(pieces: Iterable[Cut], feeds: Mapping[int, Feeds]) -> dict[int, list[Array]]:
@@ -262,7 +310,8 @@ def clipped(port: Port, real: Array) -> int:
         return 0
     limits, zero = np.iinfo(port.dtype), port.zero_point or 0
     low, high = ((end - zero) * port.scale for end in (limits.min - 0.5, limits.max + 0.5))
-    return int(np.count_nonzero((real < low) | (real > high)))
+    values = np.asarray(real, np.float64)
+    return int(np.count_nonzero((values < low) | (values > high)))
 
 
 def _observe(found: Measured, chain: Chain, prepared: Mapping[int, Array], count: int) -> None:
@@ -272,8 +321,7 @@ def _observe(found: Measured, chain: Chain, prepared: Mapping[int, Array], count
         value = prepared[tensor]
         if np.issubdtype(value.dtype, np.floating):
             if tensor not in found.spreads:
-                is_picture = chain.prepared.graph.format == "onnx" and value.ndim > 3
-                axis = None if value.ndim < 2 else 1 if is_picture else value.ndim - 1
+                axis = axis_of(value, chain.prepared.graph.format)
                 found.spreads[tensor] = Spread(keep=max(1, KEPT_VALUES // max(count, 1)), axis=axis)
             found.spreads[tensor].add(value)
 

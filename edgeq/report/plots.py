@@ -18,8 +18,13 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 SAVED = {"format": "svg", "metadata": {"Date": None, "Creator": None}}
-_SETTINGS = {"svg.hashsalt": "edgeq", "svg.fonttype": "none", "font.size": 8.0, "axes.spines.top": False,
-             "axes.spines.right": False}  # fmt: skip
+_SETTINGS: dict[Any, Any] = {
+    "svg.hashsalt": "edgeq",
+    "svg.fonttype": "none",
+    "font.size": 8.0,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+}
 LIMIT_DB = 80.0
 
 

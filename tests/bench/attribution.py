@@ -102,7 +102,7 @@ def main() -> int:
 
 def _case(name: str, folder: Path) -> Case:
     """Quantize one of the shared models and keep every step's file."""
-    print(f"quantizing {name}", file=sys.stderr, flush=True)
+    sys.stderr.write(f"quantizing {name}\n")
     path = SHARED / name
     folder.mkdir()
     graph = models.read(path)
@@ -155,7 +155,7 @@ def _plant(
             one = _one(case, step, random, place, invisible)
             if one is not None:
                 found.append(one)
-                print(_line(one), file=sys.stderr, flush=True)
+                sys.stderr.write(_line(one) + "\n")
                 break
     return found, invisible
 
@@ -229,20 +229,16 @@ def _line(one: Planted) -> str:
 
 
 def _tell(found: Sequence[Planted], invisible: Counter[str], healthy: Sequence[str], output: Path) -> None:
-    for one in found:
-        print(_line(one))
-    print()
+    lines = [*map(_line, found), ""]
     for step in SHARES:
         of_step = [one for one in found if one.step == step]
-        print(
-            f"{step:10} {sum(one.right for one in of_step)} of {len(of_step)} right, {invisible[step]} were invisible"
-        )
-    right = sum(one.right for one in found)
-    print(
-        f"{'all':10} {right} of {len(found)} right, wanted {WANTED:.0%}; first wrong: {sum(one.first_right for one in found)}"
-    )
+        right = sum(one.right for one in of_step)
+        lines.append(f"{step:10} {right} of {len(of_step)} right, {invisible[step]} were invisible")
+    right, first = sum(one.right for one in found), sum(one.first_right for one in found)
+    lines.append(f"{'all':10} {right} of {len(found)} right, wanted {WANTED:.0%}; first wrong: {first}")
     alarms = [line for line in healthy if line]
-    print(f"healthy    {len(alarms)} false alarms in {len(healthy)} conversions", *alarms, sep="\n  ")
+    lines += [f"{'healthy':10} {len(alarms)} false alarms in {len(healthy)} conversions", *alarms]
+    sys.stdout.write("\n".join(lines) + "\n")
     document = {"right": right, "count": len(found), "invisible": invisible, "healthy": list(healthy),
                 "plantings": [one._asdict() for one in found]}  # fmt: skip
     output.parent.mkdir(parents=True, exist_ok=True)
