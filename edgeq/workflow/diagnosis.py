@@ -50,17 +50,17 @@ def diagnose(model: Path, data: str, *, progress: Progress = silent) -> Diagnosi
 
 def examine(graph: ModelGraph, dataset: Dataset, progress: Progress = silent) -> Iterator[Finding]:
     """All rules: those about samples, about the float model's answers, other preparations, ranges of activations."""
-    from edgeq.evaluation.doctor import coverage, labels, preparation, samples, sketches
+    from edgeq.evaluation.doctor import coverage, findings, labels, preparation, samples, sketches
 
     calibration = sketches.sketch(dataset, graph, dataset.calibration, progress, "reading calibration samples")
     scored = sketches.sketch(dataset, graph, dataset.evaluation, progress, "reading scored samples")
     yield from samples.findings(_samples(dataset, calibration, scored))
     session = search.open_session(graph.format, Path(graph.path))
     told = list(labels.findings(_answers(session, dataset, graph, progress)))
-    yield from told
-    if any(one.rule == "broken-answers" for one in told):
-        return
-    yield from preparation.findings(preparation.rivals(preparation.set_up(session, dataset, graph), progress))
+    broken = any(one.rule == "broken-answers" for one in told)
+    if not broken:
+        told += preparation.findings(preparation.rivals(preparation.set_up(session, dataset, graph), progress))
+    yield from findings.explained(told)
     yield from coverage.findings(_reach(graph, dataset, samples.different(calibration), progress))
 
 
@@ -133,15 +133,20 @@ def listener(dataset: Dataset, where: str, into: list[Finding]) -> Callable[[Out
     """What a search tells the float model's answers to; raises AtChance where there is no accuracy to keep."""
 
     def hear(outputs: Outputs) -> None:
-        from edgeq.evaluation.doctor import answers, labels, sketches
+        from edgeq.evaluation.doctor import answers, findings, labels
 
         numbers = answers.chosen(dataset, LABELLED)
         places = {number: place for place, number in enumerate(dataset.evaluation)}
         found = answers.answers(dataset, numbers, (outputs[0][places[number]] for number in numbers))
-        told = list(labels.findings(found))
+        told = findings.explained(labels.findings(found))
         into.extend(told)
         for one in told:
             if one.severity == "stop":
-                raise AtChance(one.why, where=where, hint=one.hint)
+                raise AtChance(one.why, where=where, hint=f"edgeq doctor {where} --data {_ref(dataset)}")
 
     return hear
+
+
+def _ref(dataset: Dataset) -> str:
+    """The dataset as it is named on the command line."""
+    return dataset.path if dataset.function is None else f"{dataset.path}:{dataset.function}"

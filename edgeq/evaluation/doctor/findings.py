@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Literal
+from collections.abc import Callable, Iterable, Iterator
+from types import MappingProxyType
+from typing import Literal, TypeVar
 
 from edgeq.types import Finding
 
 Severity = Literal["stop", "warning", "note"]
+Subject = TypeVar("Subject")
+LABELS, PREPARATION = "labels", "preparation"
+CONTRADICTED = "labels-contradicted"
+EXPLAIN = MappingProxyType(
+    {
+        **dict.fromkeys(("labels-shifted", "labels-displaced", "classes-renamed"), LABELS),
+        **dict.fromkeys(("other-scaling", "other-colours", "other-layout"), PREPARATION),
+    }
+)
+"""Rules that explain why answers do not fit; their evidence `other` is how well they would."""
 
 
 def finding(
@@ -22,3 +33,30 @@ def finding(
         evidence={name: float(value) for name, value in evidence.items()},
         hint=hint,
     )
+
+
+def applied(rules: Iterable[Callable[[Subject], Finding | None]], subject: Subject) -> Iterator[Finding]:
+    """What rules find in what they look at, in the rules' order."""
+    for rule in rules:
+        found = rule(subject)
+        if found is not None:
+            yield found
+
+
+def explained(found: Iterable[Finding]) -> list[Finding]:
+    """The findings, with one explanation only of why answers do not fit labels: that with which they would fit best.
+
+    A wrong preparation makes labels look wrong too, and wrong labels a preparation.
+    """
+    told = list(found)
+    best: dict[str, float] = {}
+    for one in told:
+        if one.rule in EXPLAIN:
+            best[EXPLAIN[one.rule]] = max(best.get(EXPLAIN[one.rule], 0.0), one.evidence["other"])
+    if not best:
+        return told
+    cause = max(best, key=lambda kind: best[kind])
+    kept = [one for one in told if one.rule != CONTRADICTED and EXPLAIN.get(one.rule, cause) == cause]
+    return [
+        one for one in kept if cause == PREPARATION or one.rule not in EXPLAIN or one.evidence["other"] == best[cause]
+    ]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -11,7 +11,7 @@ from edgeq import datasets
 from edgeq.datasets.truth import PAIRED
 from edgeq.evaluation import collapse
 from edgeq.evaluation.doctor.answers import Answers
-from edgeq.evaluation.doctor.findings import finding
+from edgeq.evaluation.doctor.findings import applied, finding
 from edgeq.evaluation.doctor.quality import Paired, paired, probabilities
 from edgeq.types import Finding
 
@@ -21,16 +21,19 @@ if TYPE_CHECKING:
     Array = NDArray[Any]
     Values = NDArray[np.float64]
 
-SURE = 4.0
-"""Standard errors: of thousands of comparisons that chance decides, none comes so far."""
+SURE = 3.5
+"""Standard errors: of the twenty comparisons or so in an examination, chance takes one so far in 200 examinations."""
 BETTER = 0.1
 LEAST = 16
-"""Samples; from fewer, chance cannot be told from skill."""
+"""Samples; from fewer, confidence says nothing."""
+FEWEST = 8
+"""Labels; from fewer, chance cannot be told from skill."""
 DRAWS = 8
 SKILL = 0.25
 """Of the way from chance to perfect: whoever is surely below it, and not surely above chance, is at chance."""
 CONTRADICTION = 0.3
 CERTAIN = 0.9
+STEPS = (-1, 1)
 
 Rule = Callable[[Answers], "Finding | None"]
 
@@ -59,41 +62,63 @@ def constant_answers(found: Answers) -> Finding | None:
 
 def labels_shifted(found: Answers) -> Finding | None:
     """The labels are off by one class."""
-    own, classes = found.fit(), found.classes
-    if own is None or classes is None or found.labels is None or len(own) < 2:
+    classes, labels = found.classes, found.labels
+    if classes is None or labels is None:
         return None
-    ignored = found.dataset.labels.ignore if found.dataset.labels else None
-    for step in (-1, 1):
-        moved = np.where(found.labels == ignored, found.labels, (found.labels.astype(np.int64) + step) % classes)
-        other = found.fit(moved)
-        gain = paired(other, own) if other is not None else None
-        if other is not None and gain is not None and certain(gain, BETTER):
-            detail = f"the model gives label {step:+d} {other.mean():.0%}, the label itself {own.mean():.0%}"
-            hint = f"write the labels with {step:+d} (is there a background class?)"
-            return finding(
-                labels_shifted, "warning", detail, hint, step=step, given=own.mean(), other=other.mean(), z=gain.z
-            )
-    return None
+    ignored = labels == found.dataset.labels.ignore if found.dataset.labels else np.zeros(labels.shape, bool)
+    better = _better(
+        found, {step: np.where(ignored, labels, (labels.astype(np.int64) + step) % classes) for step in STEPS}
+    )
+    if better is None:
+        return None
+    detail = f"the model gives label {better.step:+d} {better.other:.0%}, the label itself {better.own:.0%}"
+    hint = f"write the labels with {better.step:+d} (is there a background class?)"
+    return finding(labels_shifted, "warning", detail, hint, **better._asdict())
 
 
 def labels_displaced(found: Answers) -> Finding | None:
     """The labels belong to the neighbouring samples."""
-    own = found.fit()
-    if own is None or len(own) < 2:
+    if found.labels is None:
         return None
-    width = 2 if found.dataset.metric == PAIRED else 1
-    for step in (-1, 1):
-        near = [(number + width * step) % found.dataset.count for number in found.numbers]
-        labels = datasets.labels(found.dataset, near)
-        other = found.fit(labels)
-        gain = paired(other, own) if other is not None else None
-        if other is not None and gain is not None and certain(gain, BETTER):
-            detail = f"the label {step:+d} row away fits {other.mean():.2f}, the sample's own {own.mean():.2f} (1 is perfect)"
-            hint = "compare the order of samples and labels; look for a row that is missing in one of them"
-            return finding(
-                labels_displaced, "warning", detail, hint, rows=step, given=own.mean(), other=other.mean(), z=gain.z
-            )
+    width, count = 2 if found.dataset.metric == PAIRED else 1, found.dataset.count
+    near = {step: [(number + width * step) % count for number in found.numbers] for step in STEPS}
+    better = _better(found, {step: datasets.labels(found.dataset, numbers) for step, numbers in near.items()})
+    if better is None:
+        return None
+    detail = (
+        f"the label {better.step:+d} row away fits {better.other:.2f}, the sample's own {better.own:.2f} (1 is perfect)"
+    )
+    hint = "compare the order of samples and labels; look for a row that is missing in one of them"
+    return finding(labels_displaced, "warning", detail, hint, **better._asdict())
+
+
+class _Better(NamedTuple):
+    step: int
+    own: float
+    other: float
+    z: float
+
+
+def _better(found: Answers, labels: Mapping[int, Array | None]) -> _Better | None:
+    """Other labels that fit surely better than those there are and than chance, and the step that leads to them."""
+    own, random = found.fit(), _by_chance(found)
+    for step, others in labels.items():
+        other = found.fit(others)
+        if own is None or other is None or random is None or len(own) < 2:
+            return None
+        gain = paired(other, own)
+        if certain(gain, BETTER) and certain(paired(other, random), BETTER):
+            return _Better(step, float(own.mean()), float(other.mean()), gain.z)
     return None
+
+
+def _by_chance(found: Answers) -> Values | None:
+    """How well each answer fits the labels of other samples, on average over some draws."""
+    if found.labels is None:
+        return None
+    random = np.random.default_rng(0)
+    drawn = [found.fit(found.labels[random.permutation(len(found.labels))]) for _ in range(DRAWS)]
+    return np.asarray(np.mean([one for one in drawn if one is not None], axis=0)) if drawn[0] is not None else None
 
 
 def classes_renamed(found: Answers) -> Finding | None:
@@ -105,18 +130,20 @@ def classes_renamed(found: Answers) -> Finding | None:
     gain = paired(other, own)
     if not certain(gain, 2 * BETTER):
         return None
-    detail = f"with the order that half of the samples suggest, {other.mean():.0%} of the other half are right instead of {own.mean():.0%}"
+    detail = (
+        f"in the order that one half of them suggests {other.mean():.0%} of the other are right, not {own.mean():.0%}"
+    )
     hint = "compare the list of class names that the labels were made with, and the model's"
-    return finding(classes_renamed, "warning", detail, hint, given=own.mean(), other=other.mean(), z=gain.z)
+    return finding(classes_renamed, "warning", detail, hint, own=own.mean(), other=other.mean(), z=gain.z)
 
 
 def _renamed(found: Answers) -> tuple[Values, Values] | None:
-    """Hits with the labels as they are, and with each chosen class renamed as the other half of the samples suggests."""
+    """Hits as the labels are, and with each chosen class renamed as the other half of the samples suggests."""
     chosen = _chosen(found)
     if chosen is None or found.labels is None or len(chosen) < 2 * LEAST:
         return None
     true = found.labels.reshape(-1).astype(np.int64)
-    halves = np.arange(len(true)) % 2
+    halves = np.random.default_rng(0).permutation(len(true)) % 2
     named = chosen.copy()
     for half in (0, 1):
         for one in np.unique(chosen[halves == half]):
@@ -140,21 +167,20 @@ def _likely(found: Answers) -> Values | None:
 
 
 def at_chance(found: Answers) -> Finding | None:
-    """The float model's answers fit its labels no better than labels drawn at random, so there is no accuracy to keep."""
-    own = found.fit()
-    if own is None or found.labels is None or len(own) < LEAST:
+    """The float model's score is at chance, so there is no accuracy to keep.
+
+    Its answers fit their labels no better than the labels of other samples.
+    """
+    own, others = found.fit(), _by_chance(found)
+    if own is None or others is None or len(own) < FEWEST:
         return None
-    random = np.random.default_rng(0)
-    drawn = [found.fit(found.labels[random.permutation(len(found.labels))]) for _ in range(DRAWS)]
-    others = np.mean([one for one in drawn if one is not None], axis=0)
     gain, room = paired(own, others), 1 - float(others.mean())
-    if gain.mean > 2 * gain.error or gain.mean + 2 * gain.error > SKILL * room:
+    doubt = (1.96 + 2.4 / (gain.samples - 1)) * gain.error  # Student's t, 95 %
+    if gain.mean > doubt or gain.mean + doubt > SKILL * room:
         return None
     detail = f"{own.mean():.3f} for its own labels, {others.mean():.3f} for others (1 is perfect, {len(own)} labels)"
-    hint = "edgeq doctor MODEL --data DATASET, which looks for the preparation and the labels that would be right"
-    return finding(
-        at_chance, "stop", detail, hint, own=own.mean(), random=others.mean(), error=gain.error, labels=len(own)
-    )
+    figures = {"own": own.mean(), "random": others.mean(), "error": gain.error, "labels": len(own)}
+    return finding(at_chance, "stop", detail, **figures)
 
 
 def labels_contradicted(found: Answers) -> Finding | None:
@@ -181,19 +207,13 @@ def certain(gain: Paired, least: float) -> bool:
 
 
 RULES: tuple[Rule, ...] = (broken_answers, constant_answers)
-EXPLANATIONS: tuple[Rule, ...] = (labels_shifted, labels_displaced, classes_renamed, labels_contradicted)
-"""Why labels do not fit: the first that holds is told."""
+REASONS: tuple[Rule, ...] = (labels_shifted, labels_displaced, classes_renamed, labels_contradicted)
 
 
 def findings(found: Answers) -> Iterator[Finding]:
-    """What the rules find."""
-    for rule in RULES:
-        one = rule(found)
-        if one is not None:
-            yield one
-            if one.severity == "stop":
-                return
-    told = (rule(found) for rule in EXPLANATIONS)
-    yield from (
-        one for one in (next((one for one in told if one is not None), None), at_chance(found)) if one is not None
-    )
+    """What the rules find; a model that answers nonsense is asked no further."""
+    told = list(applied(RULES, found))
+    yield from told
+    if any(one.severity == "stop" for one in told):
+        return
+    yield from applied((*REASONS, at_chance), found)

@@ -6,8 +6,7 @@ better, beyond chance. Without labels an answer is better that is surer and more
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -16,7 +15,7 @@ from edgeq.datasets import feeding, steps
 from edgeq.datasets.truth import PAIRED
 from edgeq.evaluation.doctor import quality
 from edgeq.evaluation.doctor.answers import Answers, answers, chosen, first_output, part
-from edgeq.evaluation.doctor.findings import finding
+from edgeq.evaluation.doctor.findings import applied, finding
 from edgeq.evaluation.doctor.labels import certain
 from edgeq.evaluation.doctor.quality import Paired
 from edgeq.evaluation.doctor.variants import Extent, Variant, variants
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
     Array = NDArray[Any]
     Sample = tuple[Array, ...]
 
-SAMPLES = 64
+SAMPLES = 128
 FIRST_LOOK = 16
 FINALISTS = 3
 STORED_BYTES = 256 << 20
@@ -48,6 +47,9 @@ class Rival(NamedTuple):
     other: float
     gain: Paired
     labelled: bool
+
+
+Rule = Callable[[Rival], "Finding | None"]
 
 
 class Bench(NamedTuple):
@@ -167,10 +169,10 @@ def other_layout(rival: Rival) -> Finding | None:
     return _preferred(rival, other_layout) if rival.variant.kind == "layout" else None
 
 
-RULES = (other_scaling, other_colours, other_layout)
+RULES: tuple[Rule, ...] = (other_scaling, other_colours, other_layout)
 
 
-def _preferred(rival: Rival, rule: object) -> Finding | None:
+def _preferred(rival: Rival, rule: Rule) -> Finding | None:
     least = BETTER if rival.labelled else BETTER_RELATIVE * rival.given
     if not certain(rival.gain, least):
         return None
@@ -179,16 +181,16 @@ def _preferred(rival: Rival, rule: object) -> Finding | None:
         f"with {rival.variant.right} for {rival.name!r} {measure} {rival.other:.3g}, as given {rival.given:.3g} "
         f"({rival.gain.samples} samples, {rival.gain.z:.0f} standard errors)"
     )
-    return finding(rule, "warning", detail, rival.variant.right, given=rival.given, other=rival.other, z=rival.gain.z)  # type: ignore[arg-type]
+    figures = {"given": rival.given, "other": rival.other, "z": rival.gain.z}
+    return finding(rule, "warning", detail, rival.variant.right, **figures)
 
 
 def findings(found: Iterable[Rival]) -> Iterator[Finding]:
     """The best preparation of each kind for each input, where it is surely better."""
     told: dict[str, tuple[float, Finding]] = {}
     for rival in found:
-        for rule in RULES:
-            one = rule(rival)
-            key = f"{rival.name}/{rival.variant.kind}"
-            if one is not None and (key not in told or told[key][0] < rival.gain.mean):
+        key = f"{rival.name}/{rival.variant.kind}"
+        for one in applied(RULES, rival):
+            if key not in told or told[key][0] < rival.gain.mean:
                 told[key] = (rival.gain.mean, one)
     yield from (one for _, one in told.values())

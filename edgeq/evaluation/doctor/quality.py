@@ -64,7 +64,9 @@ def of_classes(outputs: Array, labels: Array, spec: LabelSpec) -> Values:
     """Probability of the true class, averaged over a sample's labels that are not ignored."""
     sample = plain(outputs.shape[1:])
     axis = class_axis(sample, plain(labels.shape[1:]))
-    return np.array([_of_class(o.reshape(sample), l, axis, spec) for o, l in zip(outputs, labels, strict=True)])
+    return np.array(
+        [_of_class(one.reshape(sample), label, axis, spec) for one, label in zip(outputs, labels, strict=True)]
+    )
 
 
 def _of_class(output: Array, label: Array, axis: int | None, spec: LabelSpec) -> float:
@@ -78,17 +80,17 @@ def _of_class(output: Array, label: Array, axis: int | None, spec: LabelSpec) ->
     if output.dtype.kind in "iub":
         return float((output.reshape(-1)[kept] == true[kept]).mean())
     single = output.reshape(-1)[kept].astype(np.float64)
-    one = single if 0 <= single.min() and single.max() <= 1 else 1 / (1 + np.exp(-np.clip(single, -50, 50)))
+    one = single if single.min() >= 0 and single.max() <= 1 else 1 / (1 + np.exp(-np.clip(single, -50, 50)))
     return float(np.where(true[kept] == 1, one, 1 - one).mean())
 
 
-def of_values(outputs: Array, labels: Array, spec: LabelSpec) -> Values:
+def of_values(outputs: Array, labels: Array, _spec: LabelSpec) -> Values:
     """1 / (1 + error / spread): 1/2 is as far off as the labels' own mean would be."""
     count = len(labels)
     true = np.asarray(labels, np.float64).reshape(count, -1)
     spread = float(np.mean((true - true.mean(axis=0)) ** 2)) or 1.0
     found = np.asarray(outputs, np.float64).reshape(count, *plain(outputs.shape[1:]))
-    errors = np.array([_error(f, l) for f, l in zip(found, labels, strict=True)])
+    errors = np.array([_error(one, label) for one, label in zip(found, labels, strict=True)])
     return np.asarray(1 / (1 + errors / spread))
 
 
@@ -101,7 +103,7 @@ def _error(output: Array, label: Array) -> float:
         return float(np.mean((output.reshape(-1) - true.reshape(-1)) ** 2))
 
 
-def of_pairs(outputs: Array, labels: Array, spec: LabelSpec) -> Values:
+def of_pairs(outputs: Array, labels: Array, _spec: LabelSpec) -> Values:
     """1 - the distance between a pair's rank by cosine and its rank by label, as a share of all pairs."""
     flat = np.asarray(outputs, np.float64).reshape(len(outputs), -1)
     flat = flat / np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-12)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from edgeq.evaluation.doctor.findings import finding
+from edgeq.evaluation.doctor.findings import Severity, applied, finding
 from edgeq.evaluation.doctor.sketches import FIGURES, InputSketch, Sketch
 from edgeq.types import Dataset, Finding
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     Values = NDArray[np.float64]
 
 COPIES_SHARE = 0.1
+MATTERING_SHARE = 0.05
 COPY_DISTANCE = 0.01  # of the spread of all values: below what storing a picture again with loss changes
 WIDE = 16  # values; with fewer, samples lie near one another by chance
 CLIPPED_SHARE = 0.05
@@ -27,7 +28,7 @@ RARE = 4.0  # standard deviations
 
 
 class Samples(NamedTuple):
-    """All that the rules below look at. `labels` are classes of the calibration and the scored samples, if there are."""
+    """All that the rules below look at; the classes of the samples where they have one."""
 
     dataset: Dataset
     calibration: Sketch
@@ -76,14 +77,15 @@ def different(sketch: Sketch) -> int:
 
 def calibration_is_scored(samples: Samples) -> Finding | None:
     """Samples that calibrate are scored too, so that the score is not one of unseen samples."""
-    both = int(np.isin(np.unique(samples.calibration.digests), samples.scored.digests).sum())
+    alike = int(np.isin(np.unique(samples.calibration.digests), samples.scored.digests).sum())
     same = len(set(samples.dataset.calibration) & set(samples.dataset.evaluation))
-    if not both and not same:
+    shared, count = max(alike, same), len(samples.dataset.calibration)
+    if not shared:
         return None
-    by_content = "" if same else " (other numbers, the same content)"
-    detail = f"{max(both, same)} of {len(samples.dataset.calibration)} calibration samples{by_content}"
+    detail = f"{shared} of {count} calibration samples" + ("" if same else " (other numbers, the same content)")
     hint = "give `calibration` and `evaluation` in dataset.yaml samples of their own"
-    return finding(calibration_is_scored, "warning", detail, hint, shared=max(both, same), same_numbers=same)
+    severity: Severity = "warning" if shared >= MATTERING_SHARE * count else "note"
+    return finding(calibration_is_scored, severity, detail, hint, shared=shared, same_numbers=same)
 
 
 def constant_input(samples: Samples) -> Finding | None:
@@ -112,7 +114,7 @@ def clipped_values(samples: Samples) -> Finding | None:
     """Many values stand at the very end of their range, as if they had been clipped."""
     for seen in (*samples.calibration.inputs, *samples.scored.inputs):
         low = 0.0 if seen.low == 0 else seen.share_low  # a background of zeros is no clipping
-        if not seen.is_real or max(low, seen.share_high) < CLIPPED_SHARE or seen.share_low + seen.share_high > 0.999:
+        if not seen.is_real or low + seen.share_high < CLIPPED_SHARE or seen.share_low + seen.share_high > 0.999:
             continue
         end, share = max(((seen.low, low), (seen.high, seen.share_high)), key=lambda pair: pair[1])
         detail = f"{share:.0%} of the stored values of {seen.name!r} are {end:.4g}"
@@ -145,7 +147,7 @@ def unlike_scored(samples: Samples) -> Finding | None:
     if worst is None or worst[0] < UNLIKE:
         return None
     distance, chance, name, figure, own, other = worst
-    detail = f"{figure} of {name!r} is {own:.4g} in the median, {other:.4g} in scored samples (Kolmogorov-Smirnov {distance:.2f})"
+    detail = f"median {figure} of {name!r} {own:.4g}, of scored samples {other:.4g} (Kolmogorov-Smirnov {distance:.2f})"
     hint = "calibrate on samples of the kind, and prepared the way, that the device will see"
     return finding(
         unlike_scored, "warning", detail, hint, distance=distance, chance=chance, calibration=own, scored=other
@@ -189,7 +191,4 @@ RULES: tuple[Rule, ...] = (
 
 def findings(samples: Samples) -> Iterator[Finding]:
     """What the rules find."""
-    for rule in RULES:
-        found = rule(samples)
-        if found is not None:
-            yield found
+    yield from applied(RULES, samples)

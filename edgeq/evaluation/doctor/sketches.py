@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from edgeq.datasets import feeding, steps
-from edgeq.types import Dataset, ModelGraph, Progress, silent
+from edgeq.types import Dataset, ModelGraph, Progress, TensorSpec, silent
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -24,7 +24,7 @@ FIGURES = ("mean", "standard deviation", "smallest value", "largest value")
 
 
 class InputSketch(NamedTuple):
-    """One input over all samples. `figures` (samples, 4) are of the values as the model is fed; ends as they are stored."""
+    """One input over all samples: `figures` (samples, 4) of what the model is fed, the ends of what is stored."""
 
     name: str
     is_real: bool
@@ -37,7 +37,7 @@ class InputSketch(NamedTuple):
 
 
 class Sketch(NamedTuple):
-    """Samples by their numbers; equal samples have equal `digests`, similar ones `signatures` that lie near one another."""
+    """Samples by their numbers; equal ones have equal `digests`, similar ones near `signatures`."""
 
     numbers: tuple[int, ...]
     inputs: tuple[InputSketch, ...]
@@ -86,21 +86,16 @@ def sketch(
         progress(step, done, len(numbers))
         for place, (stored, fed) in enumerate(sample):
             ends[place].add(stored)
-            figures[place].append(
-                np.array([fed.mean(dtype=np.float64), fed.std(dtype=np.float64), fed.min(), fed.max()])
-            )
+            figures[place].append(_figures(fed))
             sizes[place] = fed.size
         digests.append(_digest([fed for _, fed in sample]))
         signatures.append(_signature([fed for _, fed in sample]))
     progress(step, len(numbers), len(numbers))
     tensors = [graph.tensors[index] for index in graph.inputs]
     inputs = tuple(
-        InputSketch(
-            tensor.name, steps.is_real(tensor), sizes[place], np.array(figures[place]).reshape(-1, 4), seen.low, seen.high,
-            seen.at_low / max(seen.values, 1), seen.at_high / max(seen.values, 1),
-        )
-        for place, (tensor, seen) in enumerate(zip(tensors, ends, strict=True))
-    )  # fmt: skip
+        _input(tensor, size, np.array(rows).reshape(-1, len(FIGURES)), seen)
+        for tensor, size, rows, seen in zip(tensors, sizes, figures, ends, strict=True)
+    )
     return Sketch(tuple(numbers), inputs, np.array(digests, np.uint64), _equally_long(signatures))
 
 
@@ -114,6 +109,15 @@ def _both(dataset: Dataset, graph: ModelGraph, numbers: Sequence[int]) -> Iterat
                 (raw, feeding.prepared(spec, raw, tensor, f"{source.where}, sample {number}"))
                 for spec, raw, tensor, source in zip(dataset.inputs, stored, tensors, sources, strict=True)
             ]
+
+
+def _input(tensor: TensorSpec, size: int, figures: Values, seen: _Ends) -> InputSketch:
+    low, high = seen.at_low / max(seen.values, 1), seen.at_high / max(seen.values, 1)
+    return InputSketch(tensor.name, steps.is_real(tensor), size, figures, seen.low, seen.high, low, high)
+
+
+def _figures(fed: Array) -> Values:
+    return np.array([fed.mean(dtype=np.float64), fed.std(dtype=np.float64), fed.min(), fed.max()])
 
 
 def _digest(arrays: Sequence[Array]) -> int:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
-from edgeq.types import InputSpec, Shape, TensorSpec
+from edgeq.types import InputSpec, Shape
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -51,17 +51,17 @@ def variants(spec: InputSpec, stored: Shape, fed: Shape, extent: Extent) -> list
 
 
 def _scalings(spec: InputSpec, stored: Shape, extent: Extent) -> Iterator[Variant]:
-    given = _steps(spec, stored)
+    given = _steps(spec)
     for scale, mean, std in _usual(stored, extent):
         other = dataclasses.replace(spec, scale=scale, mean=mean, std=std)
-        if not _alike(_steps(other, stored), given, extent):
+        if not _alike(_steps(other), given, extent):
             yield Variant("scaling", other, _written(scale, mean, std))
 
 
 def _usual(
     stored: Shape, extent: Extent
 ) -> Iterator[tuple[float | None, float | tuple[float, ...] | None, float | tuple[float, ...] | None]]:
-    """The scalings that models are trained with, from stored bytes, shares or signed values; then what the data suggest."""
+    """Scalings that models are trained with, from bytes, shares or signed values; then those that the data suggest."""
     yield None, None, None
     for ceiling in _ceilings(extent):
         to_one = 1 / ceiling
@@ -90,7 +90,7 @@ def _ceilings(extent: Extent) -> list[float]:
     return [255.0] if extent.high > 2 else [1.0]
 
 
-def _steps(spec: InputSpec, stored: Shape) -> tuple[Array, Array]:
+def _steps(spec: InputSpec) -> tuple[Array, Array]:
     """The steps as one gain and one offset for each channel."""
     scale, mean, std = (
         np.asarray(value if value is not None else neutral, np.float64)
@@ -151,8 +151,8 @@ def _pictures(spec: InputSpec, fed: Shape) -> Iterator[Variant]:
     if height == width:
         yield Variant("layout", spec, "height and width exchanged (transpose)", lambda sample: sample.transpose(axes))
     if last:
-        yield Variant("layout", spec, "the stored values are channel first (NCHW): reshape to that, then transpose: [1, 2, 0]",
+        yield Variant("layout", spec, "the stored values reshaped to channel first (NCHW), then transpose: [1, 2, 0]",
                       lambda sample: sample.reshape(channels, height, width).transpose(1, 2, 0))  # fmt: skip
     else:
-        yield Variant("layout", spec, "the stored values are channel last (NHWC): reshape to that, then transpose: [2, 0, 1]",
+        yield Variant("layout", spec, "the stored values reshaped to channel last (NHWC), then transpose: [2, 0, 1]",
                       lambda sample: sample.reshape(height, width, channels).transpose(2, 0, 1))  # fmt: skip
