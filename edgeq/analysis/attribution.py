@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -53,15 +53,17 @@ def attribute(files: Files, samples: Iterable[Sample], count: int, *, progress: 
         steps=describing.steps(chain, measured, rows),
         operators=rows,
         first_wrong=blames[0] if blames else None,
-        guilty=max(blames, key=_excess, default=None),
+        guilty=_guilty(blames),
         notes=tuple(_notes(rows)),
         tools=_tools(chain.quantized.graph.format),
         seconds=round(time.monotonic() - started, 3),
     )
 
 
-def _excess(one: Blame) -> float:
-    return one.excess_db
+def _guilty(blames: Sequence[Blame]) -> Blame | None:
+    """What is furthest beyond, in the first step in which it goes wrong: a later step only trips over it."""
+    worst = max(blames, key=lambda one: one.excess_db, default=None)
+    return next((one for one in blames if worst is not None and one.name == worst.name), None)
 
 
 def _chain(files: Files, formats: Any) -> Chain:

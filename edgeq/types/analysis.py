@@ -94,7 +94,10 @@ class Blame:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Analysis:
-    """All of it. `guilty` is the operator furthest beyond what it should cost, `first_wrong` the first beyond."""
+    """All of it. `first_wrong` is the first operator beyond what it should cost, by steps, then by execution.
+
+    `guilty` is the one furthest beyond, in the first step in which it goes wrong.
+    """
 
     model: str
     quantized: str
