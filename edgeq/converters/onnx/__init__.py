@@ -18,11 +18,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from edgeq import store
-from edgeq.converters import Job, describe, listed
-from edgeq.converters.onnx import calibration, floating, prepare, static, weights
+from edgeq import datasets, store
+from edgeq.converters import Job, describe, improving, listed
+from edgeq.converters.onnx import calibration, floating, improve, layers, prepare, static, weights
 from edgeq.converters.onnx.kernels import kernel_gap, kernels
 from edgeq.errors import ConvertError, ModelError
+from edgeq.quantization.layers import Layer, Statistics
 from edgeq.runtimes import onnxruntime as runtime
 from edgeq.types import Dataset, ModelGraph, Plan, Port, Progress, QuantizedModel, Signature, silent
 
@@ -42,7 +43,13 @@ Made = tuple[bytes, list[str]]
 
 
 def convert(
-    graph: ModelGraph, plan: Plan, dataset: Dataset | None, out: Path, *, progress: Progress = silent
+    graph: ModelGraph,
+    plan: Plan,
+    dataset: Dataset | None,
+    out: Path,
+    *,
+    progress: Progress = silent,
+    prepared: Path | None = None,
 ) -> QuantizedModel:
     """Write the `.onnx` that `plan.scheme` asks for; see `edgeq.converters.Convert`.
 
@@ -52,7 +59,7 @@ def convert(
     started = time.monotonic()
     road = _road(graph, plan)
     with tempfile.TemporaryDirectory(prefix="edgeq-") as folder, _silence():
-        job = _Job(graph=graph, plan=plan, dataset=dataset, progress=progress, folder=Path(folder))
+        job = _Job(graph=graph, plan=plan, dataset=dataset, progress=progress, folder=Path(folder), prepared=prepared)
         content, notes = road(job)
     with store.replacing(out) as temporary:
         temporary.write_bytes(content)
@@ -117,6 +124,7 @@ def _shrunk(job: _Job) -> Made:
     original, notes = _restored(job)
     where, bits = job.graph.path, _BITS[job.plan.scheme.name]
     model = prepare.prepared(original, job.folder, where, weights.OPSET[bits])
+    _keep(job, model)
     excluded = _excluded(job, original, model)
     asked = {node.name: bits for node in model.graph.node if node.name not in excluded}
     asked.update(dict.fromkeys(_covered(job, original, model, lambda one: one.weights == "int8"), 8))
@@ -134,6 +142,7 @@ def _dynamic(job: _Job) -> Made:
     model = prepare.prepared(original, job.folder, where)
     source = job.folder / "prepared.onnx"
     prepare.save(model, source, where)
+    _keep(job, model)
     excluded = _excluded(job, original, model)
     made = prepare.guarded(
         where, "quantize it", lambda: floating.dynamic(source, excluded, job.plan.scheme, job.folder)
@@ -149,14 +158,36 @@ def _static(job: _Job) -> Made:
     is_wide = job.plan.scheme.default.activations in ("int16", "uint16")
     model = prepare.prepared(original, job.folder, where, static.WIDE_OPSET if is_wide else prepare.OPSET)
     nodes = static.chosen(model, _excluded(job, original, model))
+    known, seen, notes = _improved(job, model, {node.name for node in nodes}, notes)
+    _keep(job, model)
     found = _ranges(job, model, static.float_activations(model, nodes))
     ready = static.measurable(model, nodes, found)
     if not ready:
         raise ConvertError("holds no operator that can be quantized statically", where=where)
     kept = [node.op_type for node in model.graph.node if node.name not in {node.name for node in ready}]
     made = prepare.guarded(where, "quantize it", lambda: static.quantized(model, ready, found, job.plan.scheme))
+    improve.correct(made, known, seen)
     prepare.check_size(made, where)
     return made.SerializeToString(), [*notes, *listed("computed in float", Counter(kept))]
+
+
+def _improved(
+    job: _Job, model: Any, names: set[str], notes: list[str]
+) -> tuple[dict[str, Layer], dict[str, Statistics], list[str]]:
+    """Equalize the model; its layers and what they read."""
+    known = {name: layer for name, layer in layers.layers(model).items() if name in names}
+    samples = _calibration(job)[: improving.SAMPLES]
+    seen = improve.statistics(
+        model, known, datasets.samples(_dataset(job), job.graph, samples), job.folder, job.graph.path
+    )
+    changed, after, more = improve.equalize(model, known, seen)
+    return changed, after, [*notes, *more]
+
+
+def _keep(job: _Job, model: Any) -> None:
+    """The float model as it is quantized, for whoever wants to compare with it."""
+    if job.prepared is not None:
+        prepare.save(model, job.prepared, job.graph.path)
 
 
 def _restored(job: _Job) -> tuple[Any, list[str]]:
@@ -190,16 +221,22 @@ def _covered(job: _Job, original: Any, model: Any, wanted: Callable[[Signature],
     return prepare.covering(model, original, found)
 
 
-def _ranges(job: _Job, model: Any, names: set[str]) -> calibration.Ranges:
-    from edgeq import datasets
-
+def _dataset(job: _Job) -> Dataset:
     if job.dataset is None or not job.dataset.calibration:
         raise ConvertError("a static scheme needs calibration samples", hint="--data dataset.yaml")
-    chosen = job.dataset.calibration
+    return job.dataset
+
+
+def _calibration(job: _Job):
+    return _dataset(job).calibration
+
+
+def _ranges(job: _Job, model: Any, names: set[str]) -> calibration.Ranges:
+    chosen = _calibration(job)
     return calibration.ranges(
         model,
         names,
-        datasets.samples(job.dataset, job.graph, chosen),
+        datasets.samples(_dataset(job), job.graph, chosen),
         len(chosen),
         job.plan.scheme.ranges,
         job.folder,

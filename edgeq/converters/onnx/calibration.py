@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,23 +41,24 @@ def ranges(
     watched = sorted({stand_ins.get(name, name) for name in names})
     observer = RangeObserver(method)
     with prepare.blaming(where):
-        session = _session(model, watched, folder, where)
-        for done, sample in enumerate(samples):
+        for done, seen in enumerate(watch(model, watched, samples, folder, where)):
             progress("calibrate", done, count)
-            _observe(session, sample, watched, observer)
+            for name in watched:
+                observer.update(name, seen[name])
     progress("calibrate", count, count)
     found = observer.ranges()
     return {name: found[stand_ins.get(name, name)] for name in names if stand_ins.get(name, name) in found}
 
 
-def _observe(
-    session: runtime.OnnxSession, sample: tuple[Array, ...], watched: list[str], observer: RangeObserver
-) -> None:
-    stored = [runtimes.encode(port, value) for port, value in zip(session.inputs, sample, strict=True)]
-    seen = {port.name: value for port, value in zip(session.inputs, stored, strict=True)}
-    seen.update({port.name: value for port, value in zip(session.outputs, session.run(stored), strict=True)})
-    for name in watched:
-        observer.update(name, seen[name])
+def watch(
+    model: Any, names: Iterable[str], samples: Iterable[tuple[Array, ...]], folder: Path, where: str
+) -> Iterator[Mapping[str, Array]]:
+    """Those tensors' values, and the ports', sample by sample; raises ConvertError, ModelError."""
+    session = _session(model, sorted(names), folder, where)
+    for sample in samples:
+        stored = [runtimes.encode(port, value) for port, value in zip(session.inputs, sample, strict=True)]
+        seen = {port.name: value for port, value in zip(session.inputs, stored, strict=True)}
+        yield seen | {port.name: value for port, value in zip(session.outputs, session.run(stored), strict=True)}
 
 
 def _session(model: Any, watched: list[str], folder: Path, where: str) -> runtime.OnnxSession:

@@ -18,13 +18,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from edgeq import store
-from edgeq.converters import Job, describe, listed
+from edgeq import datasets, store
+from edgeq.converters import Job, describe, improving, listed
 from edgeq.converters import _flatbuffer as flatbuffer
-from edgeq.converters.tflite import bias, calibration, stand_in
+from edgeq.converters.tflite import bias, calibration, improve, layers, stand_in
 from edgeq.converters.tflite.recipe import RecipeManager, recipe
 from edgeq.converters.tflite.restore import float_weights, type_name
 from edgeq.errors import ConvertError, ModelError
+from edgeq.quantization.layers import Layer, Statistics
 from edgeq.runtimes import litert
 from edgeq.types import Dataset, ModelGraph, Plan, Port, Progress, QuantizedModel, Signature, silent
 
@@ -106,14 +107,19 @@ def _quantized(job: Job) -> tuple[bytes, list[str]]:
         store.write_bytes(job.prepared, flatbuffer.dump(model))
     names = flatbuffer.number_names(model)
     places = _exceptions(job, model, made_before)
-    found = _ranges(job, model, names, flatbuffer.dump(model)) if job.plan.scheme.is_static else {}
+    notes = [_restored_note(restored)] if restored else []
+    known, seen, found = {}, {}, {}
+    if job.plan.scheme.is_static:
+        known, seen, more = _improved(job, model)
+        notes += more
+        found = _ranges(job, model, names, flatbuffer.dump(model))
     codes = stand_in.put(model, job.plan.scheme.default.activations)
     made = _quantize(job.graph.path, flatbuffer.dump(model), recipe(job.plan.scheme, model, places), found)
     stand_in.take(made, codes)
     bias.repair(model, made)
+    improve.correct(made, known, seen)
     flatbuffer.open_added(made)
     flatbuffer.restore_names(made, names)
-    notes = [_restored_note(restored)] if restored else []
     if job.plan.scheme.is_static:
         notes += _float_notes(made)
     if job.plan.scheme.default.weights == "int4":
@@ -135,13 +141,31 @@ def _exceptions(job: Job, model: Any, made: list[tuple[int, ...]]) -> dict[int, 
     return {place: overrides[index] for index, place in known.items() if place is not None}
 
 
-def _ranges(job: Job, model: Any, names: flatbuffer.Names, content: bytes) -> calibration.Ranges:
-    from edgeq import datasets
+def _improved(job: Job, model: Any) -> tuple[dict[str, Layer], dict[str, Statistics], list[str]]:
+    """Equalize the model; its layers and what they read."""
+    known = layers.layers(model)
+    chosen = _calibration(job)[: improving.SAMPLES]
+    with tempfile.TemporaryDirectory(prefix="edgeq-") as folder:
+        path = Path(folder) / "float.tflite"
+        with store.writing(path):
+            path.write_bytes(flatbuffer.dump(model))
+        seen = improve.statistics(path, known, datasets.samples(_dataset(job), job.graph, chosen))
+    return improve.equalize(model, known, seen)
 
+
+def _dataset(job: Job) -> Dataset:
     if job.dataset is None or not job.dataset.calibration:
         raise ConvertError("a static scheme needs calibration samples", hint="--data dataset.yaml")
-    chosen = job.dataset.calibration
-    samples = datasets.samples(job.dataset, job.graph, chosen)
+    return job.dataset
+
+
+def _calibration(job: Job) -> tuple[int, ...]:
+    return tuple(_dataset(job).calibration)
+
+
+def _ranges(job: Job, model: Any, names: flatbuffer.Names, content: bytes) -> calibration.Ranges:
+    chosen = _calibration(job)
+    samples = datasets.samples(_dataset(job), job.graph, chosen)
     labels = calibration.activation_labels(model, names)
     with tempfile.TemporaryDirectory(prefix="edgeq-") as folder:
         path = Path(folder) / "numbered.tflite"
