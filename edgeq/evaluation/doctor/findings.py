@@ -49,14 +49,15 @@ def explained(found: Iterable[Finding]) -> list[Finding]:
     A wrong preparation makes labels look wrong too, and wrong labels a preparation.
     """
     told = list(found)
-    best: dict[str, float] = {}
-    for one in told:
-        if one.rule in EXPLAIN:
-            best[EXPLAIN[one.rule]] = max(best.get(EXPLAIN[one.rule], 0.0), one.evidence["other"])
-    if not best:
+    reasons = [one for one in told if one.rule in EXPLAIN]
+    if not reasons:
         return told
-    cause = max(best, key=lambda kind: best[kind])
-    kept = [one for one in told if one.rule != CONTRADICTED and EXPLAIN.get(one.rule, cause) == cause]
+    best = max(reasons, key=lambda one: one.evidence["other"])
+    preparation = EXPLAIN[best.rule] == PREPARATION
     return [
-        one for one in kept if cause == PREPARATION or one.rule not in EXPLAIN or one.evidence["other"] == best[cause]
+        one
+        for one in told
+        if one is best
+        or (preparation and EXPLAIN.get(one.rule) == PREPARATION)
+        or (one.rule not in EXPLAIN and one.rule != CONTRADICTED)
     ]

@@ -123,39 +123,41 @@ def _by_chance(found: Answers) -> Values | None:
 
 def classes_renamed(found: Answers) -> Finding | None:
     """The labels number the classes in another order than the model."""
-    hits = _renamed(found)
-    if hits is None:
+    own, named = found.fit(), _renamed(found)
+    other = found.fit(named) if named is not None else None
+    if own is None or other is None:
         return None
-    own, other = hits
     gain = paired(other, own)
     if not certain(gain, 2 * BETTER):
         return None
-    detail = (
-        f"in the order that one half of them suggests {other.mean():.0%} of the other are right, not {own.mean():.0%}"
-    )
+    detail = f"in the order that one half of them suggests the other fits {other.mean():.2f}, as it is {own.mean():.2f}"
     hint = "compare the list of class names that the labels were made with, and the model's"
     return finding(classes_renamed, "warning", detail, hint, own=own.mean(), other=other.mean(), z=gain.z)
 
 
-def _renamed(found: Answers) -> tuple[Values, Values] | None:
-    """Hits as the labels are, and with each chosen class renamed as the other half of the samples suggests."""
-    chosen = _chosen(found)
-    if chosen is None or found.labels is None or len(chosen) < 2 * LEAST:
-        return None
-    true = found.labels.reshape(-1).astype(np.int64)
-    halves = np.random.default_rng(0).permutation(len(true)) % 2
-    named = chosen.copy()
-    for half in (0, 1):
-        for one in np.unique(chosen[halves == half]):
-            seen = true[(halves != half) & (chosen == one)]
-            if len(seen):
-                named[(halves == half) & (chosen == one)] = np.bincount(seen).argmax()
-    return (chosen == true).astype(np.float64), (named == true).astype(np.float64)
-
-
-def _chosen(found: Answers) -> NDArray[np.int64] | None:
+def _renamed(found: Answers) -> Array | None:
+    """The labels, each renamed to what the model chooses for it in the other half of the samples."""
     likely = _likely(found)
-    return None if likely is None else np.asarray(likely.argmax(axis=1), np.int64)
+    if likely is None or found.labels is None or len(likely) < 2 * LEAST:
+        return None
+    chosen, true = likely.argmax(axis=1), found.labels.reshape(-1).astype(np.int64)
+    halves = np.random.default_rng(0).permutation(len(true)) % 2
+    named = true.copy()
+    for half in (0, 1):
+        other = halves != half
+        for label, one in _names(true[other], chosen[other]).items():
+            named[~other & (true == label)] = one
+    return named.reshape(found.labels.shape)
+
+
+def _names(true: Array, chosen: Array) -> dict[int, int]:
+    """One class for each label, no class twice: the most frequent pairs first."""
+    pairs, counts = np.unique(np.stack([true, chosen], axis=1), axis=0, return_counts=True)
+    names: dict[int, int] = {}
+    for label, one in pairs[np.argsort(-counts, kind="stable")].tolist():
+        if label not in names and one not in names.values():
+            names[label] = one
+    return names
 
 
 def _likely(found: Answers) -> Values | None:
@@ -206,14 +208,16 @@ def certain(gain: Paired, least: float) -> bool:
     return gain.mean >= least and gain.z >= SURE
 
 
-RULES: tuple[Rule, ...] = (broken_answers, constant_answers)
-REASONS: tuple[Rule, ...] = (labels_shifted, labels_displaced, classes_renamed, labels_contradicted)
+RULES: tuple[Rule, ...] = (
+    *(constant_answers, labels_shifted, labels_displaced, classes_renamed, labels_contradicted),
+    at_chance,
+)
 
 
 def findings(found: Answers) -> Iterator[Finding]:
     """What the rules find; a model that answers nonsense is asked no further."""
-    told = list(applied(RULES, found))
-    yield from told
-    if any(one.severity == "stop" for one in told):
+    broken = broken_answers(found)
+    if broken is not None:
+        yield broken
         return
-    yield from applied((*REASONS, at_chance), found)
+    yield from applied(RULES, found)

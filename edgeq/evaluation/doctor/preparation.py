@@ -186,11 +186,13 @@ def _preferred(rival: Rival, rule: Rule) -> Finding | None:
 
 
 def findings(found: Iterable[Rival]) -> Iterator[Finding]:
-    """The best preparation of each kind for each input, where it is surely better."""
+    """The best other preparation of each input, where it is surely better.
+
+    What is second best may only make up for the same fault: mend the first and look again.
+    """
     told: dict[str, tuple[float, Finding]] = {}
     for rival in found:
-        key = f"{rival.name}/{rival.variant.kind}"
         for one in applied(RULES, rival):
-            if key not in told or told[key][0] < rival.gain.mean:
-                told[key] = (rival.gain.mean, one)
+            if rival.name not in told or told[rival.name][0] < rival.gain.mean:
+                told[rival.name] = (rival.gain.mean, one)
     yield from (one for _, one in told.values())

@@ -91,7 +91,8 @@ def of_values(outputs: Array, labels: Array, _spec: LabelSpec) -> Values:
     spread = float(np.mean((true - true.mean(axis=0)) ** 2)) or 1.0
     found = np.asarray(outputs, np.float64).reshape(count, *plain(outputs.shape[1:]))
     errors = np.array([_error(one, label) for one, label in zip(found, labels, strict=True)])
-    return np.asarray(1 / (1 + errors / spread))
+    with np.errstate(over="ignore"):
+        return np.asarray(1 / (1 + errors / spread))
 
 
 def _error(output: Array, label: Array) -> float:

@@ -112,7 +112,8 @@ def _tiny(seen: InputSketch) -> float:
 
 def clipped_values(samples: Samples) -> Finding | None:
     """Many values stand at the very end of their range, as if they had been clipped."""
-    for seen in (*samples.calibration.inputs, *samples.scored.inputs):
+    calibration = (seen for seen in samples.calibration.inputs if seen.values_per_sample >= WIDE)
+    for seen in (*calibration, *samples.scored.inputs):
         low = 0.0 if seen.low == 0 else seen.share_low  # a background of zeros is no clipping
         if not seen.is_real or low + seen.share_high < CLIPPED_SHARE or seen.share_low + seen.share_high > 0.999:
             continue

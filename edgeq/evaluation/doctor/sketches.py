@@ -112,7 +112,7 @@ def _both(dataset: Dataset, graph: ModelGraph, numbers: Sequence[int]) -> Iterat
 
 
 def _input(tensor: TensorSpec, size: int, figures: Values, seen: _Ends) -> InputSketch:
-    low, high = seen.at_low / max(seen.values, 1), seen.at_high / max(seen.values, 1)
+    low, high = (max(at - 1, 0) / max(seen.values, 1) for at in (seen.at_low, seen.at_high))  # something is at the end
     return InputSketch(tensor.name, steps.is_real(tensor), size, figures, seen.low, seen.high, low, high)
 
 
