@@ -103,8 +103,6 @@ def _quantized(job: Job) -> tuple[bytes, list[str]]:
     model = flatbuffer.load(Path(job.graph.path))
     made_before = [tuple(operator.outputs) for operator in model.subgraphs[0].operators]
     restored = float_weights(model)
-    if restored and job.prepared is not None:
-        store.write_bytes(job.prepared, flatbuffer.dump(model))
     names = flatbuffer.number_names(model)
     places = _exceptions(job, model, made_before)
     notes = [_restored_note(restored)] if restored else []
@@ -112,6 +110,8 @@ def _quantized(job: Job) -> tuple[bytes, list[str]]:
     if job.plan.scheme.is_static:
         known, seen, more = _improved(job, model)
         notes += more
+    _keep(job, model, names)
+    if job.plan.scheme.is_static:
         found = _ranges(job, model, names, flatbuffer.dump(model))
     codes = stand_in.put(model, job.plan.scheme.default.activations)
     made = _quantize(job.graph.path, flatbuffer.dump(model), recipe(job.plan.scheme, model, places), found)
@@ -125,6 +125,14 @@ def _quantized(job: Job) -> tuple[bytes, list[str]]:
     if job.plan.scheme.default.weights == "int4":
         notes += _wide_notes(made)
     return flatbuffer.dump(made), notes
+
+
+def _keep(job: Job, model: Any, names: flatbuffer.Names) -> None:
+    """The float model as it is quantized, for whoever wants to compare with it."""
+    if job.prepared is not None:
+        flatbuffer.restore_names(model, names)
+        store.write_bytes(job.prepared, flatbuffer.dump(model))
+        flatbuffer.number_names(model)
 
 
 def _exceptions(job: Job, model: Any, made: list[tuple[int, ...]]) -> dict[int, Signature]:
