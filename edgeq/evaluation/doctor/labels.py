@@ -151,13 +151,14 @@ def _renamed(found: Answers) -> Array | None:
 
 
 def _names(true: Array, chosen: Array) -> dict[int, int]:
-    """One class for each label, no class twice: the most frequent pairs first."""
+    """One class for each label, no class twice: the most frequent pairs first, then what is left."""
     pairs, counts = np.unique(np.stack([true, chosen], axis=1), axis=0, return_counts=True)
     names: dict[int, int] = {}
     for label, one in pairs[np.argsort(-counts, kind="stable")].tolist():
         if label not in names and one not in names.values():
             names[label] = one
-    return names
+    left = iter(sorted(set(true.tolist()) - set(names.values())))
+    return names | {label: next(left, label) for label in sorted(set(true.tolist()) - set(names))}
 
 
 def _likely(found: Answers) -> Values | None:
