@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeq.analysis.fresh import unfolded
 from edgeq.quantization.quantizers import by_channel
 
-Gains = Mapping[int, NDArray[np.float64]]
+Floats: TypeAlias = NDArray[np.float64]
+Gains: TypeAlias = Mapping[int, Floats]
 ALIKE = 1e-5
 """Share of the energy that may be left once channels are multiplied: a float model's rounding is far below."""
 UNCHANGED = 1e-3
@@ -24,16 +25,51 @@ def axis_of(value: NDArray[Any], model_format: str) -> int | None:
     return 1 if model_format == "onnx" and value.ndim > 3 else value.ndim - 1
 
 
-def gain(original: NDArray[Any], prepared: NDArray[Any], axis: int | None) -> NDArray[np.float64] | None:
-    """What each channel was multiplied by, shaped to divide by; None where nothing was, or something else happened."""
-    if original.shape != prepared.shape or axis is None or not np.issubdtype(prepared.dtype, np.floating):
-        return None
-    ours, theirs = by_channel(prepared, axis), by_channel(original, axis)
-    power = (theirs * theirs).sum(axis=1)
-    found = np.divide((ours * theirs).sum(axis=1), power, out=np.ones(len(ours)), where=power > 0)
-    left = float(np.square(ours - found[:, np.newaxis] * theirs).sum())
-    is_gain = bool((found > 0).all()) and left <= ALIKE * float(np.square(ours).sum())
-    if not is_gain or float(np.abs(found - 1).max()) < UNCHANGED:
-        return None
-    along = tuple(size if place == axis else 1 for place, size in enumerate(prepared.shape))
-    return unfolded(found, along, None)
+@dataclass(slots=True)
+class Products:
+    """Sums over samples, for each channel, of what a least squares factor between two models follows from."""
+
+    axis: int | None
+    original: Floats | None = None
+    mixed: Floats | None = None
+    prepared: Floats | None = None
+    is_alike: bool = True
+
+    def add(self, original: NDArray[Any], prepared: NDArray[Any]) -> None:
+        """Take in one sample's values of a tensor in both models."""
+        if original.shape != prepared.shape or not np.issubdtype(prepared.dtype, np.floating):
+            self.is_alike = False
+            return
+        theirs, ours = by_channel(original, self.axis), by_channel(prepared, self.axis)
+        sums = [(one * other).sum(axis=1) for one, other in ((theirs, theirs), (theirs, ours), (ours, ours))]
+        if self.original is None or self.mixed is None or self.prepared is None:
+            self.original, self.mixed, self.prepared = sums
+        elif sums[0].shape == self.original.shape:
+            self.original, self.mixed, self.prepared = (
+                self.original + sums[0],
+                self.mixed + sums[1],
+                self.prepared + sums[2],
+            )
+        else:
+            self.is_alike = False
+
+    def gain(self) -> Floats | None:
+        """What each channel was multiplied by; None where nothing was, or something else happened."""
+        if (
+            self.axis is None
+            or not self.is_alike
+            or self.original is None
+            or self.mixed is None
+            or self.prepared is None
+        ):
+            return None
+        held = self.original > 0
+        found = np.divide(self.mixed, self.original, out=np.ones_like(self.mixed), where=held)
+        left = float((self.prepared - np.where(held, found * self.mixed, 0)).sum())
+        is_gain = bool((found > 0).all()) and left <= ALIKE * float(self.prepared.sum())
+        return found if is_gain and float(np.abs(found - 1).max(initial=0)) >= UNCHANGED else None
+
+
+def shaped(found: Floats, axis: int, rank: int) -> Floats:
+    """Factors of channels in a shape that divides a tensor."""
+    return found.reshape([-1 if place == axis else 1 for place in range(rank)])

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from edgeq import runtimes
 from edgeq.analysis import fresh
 from edgeq.analysis.cutting import Cut, Feeds, cuts
-from edgeq.analysis.gains import Gains, axis_of, gain
+from edgeq.analysis.gains import Gains, Products, axis_of, shaped
 from edgeq.analysis.net import Net, Region
 from edgeq.analysis.rows import Missing, Row, prepared_rows, quantized_rows
 from edgeq.analysis.sums import KEPT_VALUES, Energy, Spread
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from edgeq.runtimes import Array, Session
 
 STEP = "analyse"
+HEAD = 8
+"""Samples from which it is told whether preparing multiplied channels; their inputs are held in memory."""
 Sample = tuple["Array", ...]
 
 
@@ -86,12 +88,13 @@ def measure(
     )
     bench = _bench(chain, formats, found, folder)
     pieces: _Pieces | None = None
-    for number, sample in enumerate(samples):
+    stream = iter(samples)
+    head = list(itertools.islice(stream, HEAD))
+    found.gains = _gains(found, bench, head)
+    for number, sample in enumerate(itertools.chain(head, stream)):
         progress(STEP, number, count)
         traced = {name: trace(sample) for name, trace in bench.traces.items()}
         traced.setdefault("floating", traced["prepared"])
-        if pieces is None:
-            found.gains = _gains(found, chain, traced)
         feeds = _feeds(chain, found, traced["prepared"])
         pieces = _cut(bench, found, feeds) if pieces is None else pieces
         _add(found, chain, traced, feeds, pieces, count)
@@ -273,18 +276,22 @@ def _add_prepared(
             sums.setdefault(number, Energy()).add(value, made)
 
 
-def _gains(found: Measured, chain: Chain, traced: Mapping[str, Mapping[int, Array]]) -> Gains:
-    """Tensors of the prepared model whose channels were multiplied."""
+def _gains(found: Measured, bench: Bench, head: Iterable[Sample]) -> Gains:
+    """Tensors of the prepared model whose channels were multiplied, by what, from the first samples."""
     pairs = {ours: theirs for row in found.prepared_rows for theirs, ours in row.ends.items()}
     for row in found.prepared_rows:
         pairs |= dict(zip(row.part.goals, row.goals, strict=True))
-    known = {}
-    for ours, theirs in pairs.items():
-        value = traced["prepared"][ours]
-        made = gain(traced["floating"][theirs], value, axis_of(value, chain.prepared.graph.format))
-        if made is not None:
-            known[ours] = made
-    return known
+    products: dict[int, Products] = {}
+    ranks: dict[int, int] = {}
+    for sample in head if pairs else ():
+        before, after = bench.traces["floating"](sample), bench.traces["prepared"](sample)
+        for ours, theirs in pairs.items():
+            value = after[ours]
+            ranks[ours] = value.ndim
+            axis = axis_of(value, bench.chain.prepared.graph.format)
+            products.setdefault(ours, Products(axis)).add(before[theirs], value)
+    made = {ours: one.gain() for ours, one in products.items()}
+    return {ours: shaped(one, products[ours].axis or 0, ranks[ours]) for ours, one in made.items() if one is not None}
 
 
 def _results(pieces: Iterable[Cut], feeds: Mapping[int, Feeds]) -> dict[int, list[Array]]:

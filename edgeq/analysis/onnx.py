@@ -24,8 +24,13 @@ _MOST_THREADS = 8
 
 
 def load(path: Path) -> Net:
-    """The model with its external data; raises ModelError."""
-    return Net(models.read(path), prepare.load(path))
+    """The model with its structure; raises ModelError."""
+    return Net(models.read(path), raw(path))
+
+
+def raw(path: Path) -> Any:
+    """The model with its external data in it; raises ConvertError."""
+    return prepare.load(path)
 
 
 def trace(net: Net, wanted: Sequence[int], folder: Path, *, exact: bool) -> Trace:

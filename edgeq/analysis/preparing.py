@@ -2,7 +2,8 @@
 
 Each piece of the original is fed what the prepared model has there. Where preparing multiplied channels (equalized
 them), both sides of a tensor differ though the model computes the same: pieces are compared with the channels divided
-again, too, and a piece that is wrong only then was given channels that nobody asked for, so that their maker is.
+again, too, and a piece that is wrong only then was given channels that nobody asked for, so that their maker is. Only
+the first piece is blamed then: behind it, what was multiplied cannot be told from what is wrong.
 """
 
 from __future__ import annotations
@@ -65,7 +66,7 @@ def _guilty(found: Measured) -> list[int]:
     if len(plain) <= 1 or not found.gains:
         return plain
     blamed = [number if number in plain else _origin(found, number) for number in _wrong(found.rescaled)]
-    return list(dict.fromkeys(blamed)) or [number for number in plain if _is_last(found, number)]
+    return blamed[:1] or [number for number in plain if _is_last(found, number)][:1]
 
 
 def _origin(found: Measured, number: int) -> int:

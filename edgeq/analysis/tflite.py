@@ -23,10 +23,15 @@ Trace = Callable[[Sequence["Array"]], dict[int, "Array"]]
 
 
 def load(path: Path) -> Net:
+    """The model with its structure; raises ModelError."""
+    return Net(models.read(path), raw(path))
+
+
+def raw(path: Path) -> Any:
     """The model with tensors named by number, so that no two share a name; raises ModelError."""
-    raw = flatbuffer.load(path)
-    flatbuffer.number_names(raw)
-    return Net(models.read(path), raw)
+    made = flatbuffer.load(path)
+    flatbuffer.number_names(made)
+    return made
 
 
 def trace(net: Net, wanted: Sequence[int], folder: Path, *, exact: bool) -> Trace:
@@ -102,10 +107,10 @@ def _add(net: Net, main: Any, region: Region, number: int, held: Mapping[int, in
         main.inputs.append(places[end])
     for operator in region.operators:
         places |= {one: _copied(main, one, f"r{number}.{one}") for one in operator.outputs if one >= 0}
-        raw = copy.copy(net.raw.subgraphs[0].operators[operator.index])
-        raw.inputs = [places.get(int(one), int(one)) for one in raw.inputs]
-        raw.outputs = [places.get(int(one), int(one)) for one in raw.outputs]
-        main.operators.append(raw)
+        made = copy.copy(net.raw.subgraphs[0].operators[operator.index])
+        made.inputs = [places.get(int(one), int(one)) for one in made.inputs]
+        made.outputs = [places.get(int(one), int(one)) for one in made.outputs]
+        main.operators.append(made)
     main.outputs += [places[goal] for goal in region.goals]
 
 

@@ -64,6 +64,9 @@ class Case(NamedTuple):
     files: attribution.Files
     samples: list[Any]
     noise: float
+    nets: dict[str, Net]
+    places: dict[str, list[tuple[Any, str]]]
+    answers: dict[str, Any]
 
 
 class Planted(NamedTuple):
@@ -86,6 +89,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--count", type=int, default=100)
     parser.add_argument("--seed", type=int, default=4)
+    parser.add_argument("--step", choices=list(SHARES), help="only in this step")
     parser.add_argument("--case", action="append", help="only cases whose name holds this")
     parser.add_argument("--output", type=Path, default=ROOT / "build" / "attribution.json")
     asked = parser.parse_args()
@@ -95,7 +99,7 @@ def main() -> int:
         names = [name for name in CASES if not asked.case or any(part in name for part in asked.case)]
         cases = [_case(name, Path(folder) / str(place)) for place, name in enumerate(names)]
         healthy = [_healthy(case) for case in cases]
-        found, invisible = _plant(cases, asked.count, np.random.default_rng(asked.seed), Path(folder))
+        found, invisible = _plant(cases, asked.step, asked.count, np.random.default_rng(asked.seed), Path(folder))
     _tell(found, invisible, healthy, asked.output)
     return 0 if sum(one.right for one in found) >= WANTED * len(found) else 1
 
@@ -113,8 +117,25 @@ def _case(name: str, folder: Path) -> Case:
     numbers = chosen(dataset, SAMPLES)
     samples = list(datasets.samples(dataset, graph, numbers))
     formats = attribution._formats(made)
-    noise = _difference(_answers(formats, path, samples), _answers(formats, made, samples))
-    return Case(name, formats, graph, dataset, plan, files, samples, noise)
+    noise = _difference(_answers(path, samples), _answers(made, samples))
+    nets = {step: formats.load(getattr(files, step)) for step in ("floating", "prepared", "quantized")}
+    answers = {step: _answers(getattr(files, step), samples) for step in ("prepared", "quantized")}
+    return Case(
+        name, formats, graph, dataset, plan, files, samples, noise, nets,
+        {"prepared": _pieces(nets), "quantized": _measured(nets)}, answers,
+    )  # fmt: skip
+
+
+def _pieces(nets: dict[str, Net]) -> list[tuple[Any, str]]:
+    """Operators of the prepared model that are compared with the original, and the names of their results."""
+    found = rows.prepared_rows(nets["prepared"], nets["floating"])
+    return [(row.part.operator, nets["prepared"].graph.tensors[row.part.goals[0]].name) for row in found]
+
+
+def _measured(nets: dict[str, Net]) -> list[tuple[Any, str]]:
+    """Operators of the quantized model that are measured, and the names of their results in the float model."""
+    found = planting.plantable(rows.quantized_rows(nets["quantized"], nets["prepared"]))
+    return [(row.part.operator, nets["prepared"].graph.tensors[row.goals[0]].name) for row in found]
 
 
 def _converted(graph: ModelGraph, plan: Plan, dataset: Dataset, made: Path) -> Path:
@@ -129,8 +150,8 @@ def _healthy(case: Case) -> str:
     return "" if found.guilty is None else f"{case.name}: {found.guilty}"
 
 
-def _answers(formats: Any, path: Path, samples: Sequence[Any]) -> list[np.ndarray[Any, Any]]:
-    session = formats.open_runtime(formats.load(path))
+def _answers(path: Path, samples: Sequence[Any]) -> list[np.ndarray[Any, Any]]:
+    session = backends.find("runtimes", runtimes.BY_FORMAT[path.suffix[1:]]).open(path)
     return [answer for sample in samples for answer in runtimes.infer(session, sample)]
 
 
@@ -141,14 +162,14 @@ def _difference(one: Iterable[Any], other: Iterable[Any]) -> float:
 
 
 def _plant(
-    cases: Sequence[Case], count: int, random: np.random.Generator, folder: Path
+    cases: Sequence[Case], only: str | None, count: int, random: np.random.Generator, folder: Path
 ) -> tuple[list[Planted], Counter[str]]:
     found: list[Planted] = []
     invisible: Counter[str] = Counter()
     steps, weights = list(SHARES), list(SHARES.values())
     for number in range(count):
         case = cases[number % len(cases)]
-        step = str(random.choice(steps, p=weights))
+        step = only or str(random.choice(steps, p=weights))
         for draw in range(DRAWS):
             place = folder / f"planted-{number}-{draw}"
             place.mkdir()
@@ -163,14 +184,15 @@ def _plant(
 def _one(case: Case, step: str, random: np.random.Generator, folder: Path, invisible: Counter[str]) -> Planted | None:
     """One planting, or None where it cannot be planted or has no effect."""
     fault = planting.FAULTS[step][int(random.integers(len(planting.FAULTS[step])))]
-    source = case.files.prepared if step == "prepared" else case.files.quantized
-    net = case.formats.load(source)
-    operator, name = _operator(case, net, step, random)
+    kind = "prepared" if step == "prepared" else "quantized"
+    source = getattr(case.files, kind)
+    net = Net(case.nets[kind].graph, case.formats.raw(source))
+    operator, name = case.places[kind][int(random.integers(len(case.places[kind])))]
     path = folder / source.name
     try:
         what = fault(model := planting.editable(net), operator, random)
         model.save(path)
-        effect = _difference(_answers(case.formats, source, case.samples), _answers(case.formats, path, case.samples))
+        effect = _difference(case.answers[kind], _answers(path, case.samples))
     except (planting.CannotPlantError, EdgeqError):
         return None
     if not math.isfinite(effect) or effect <= case.noise:
@@ -183,19 +205,6 @@ def _one(case: Case, step: str, random: np.random.Generator, folder: Path, invis
         _said(said), _names(said.guilty, step, name), _names(said.first_wrong, step, name),
         round(10 * math.log10(effect), 1), round(time.monotonic() - started, 2),
     )  # fmt: skip
-
-
-def _operator(case: Case, net: Net, step: str, random: np.random.Generator) -> tuple[Any, str]:
-    """An operator of the step's model, and the name that its result has in the float model."""
-    if step == "prepared":
-        original = case.formats.load(case.files.floating)
-        pieces = rows.prepared_rows(net, original)
-        piece = pieces[int(random.integers(len(pieces)))]
-        return piece.part.operator, net.graph.tensors[piece.part.goals[0]].name
-    prepared = case.formats.load(case.files.prepared)
-    measured = planting.plantable(rows.quantized_rows(net, prepared))
-    row = measured[int(random.integers(len(measured)))]
-    return row.part.operator, prepared.graph.tensors[row.goals[0]].name
 
 
 def _files(case: Case, step: str, path: Path, folder: Path) -> attribution.Files:
