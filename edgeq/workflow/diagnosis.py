@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeq import datasets, search
-from edgeq.errors import AtChance
+from edgeq.errors import AtChance, ModelError
 from edgeq.types import Dataset, Finding, ModelGraph, Progress, silent
 from edgeq.workflow.plan import read_model
 
@@ -130,7 +130,7 @@ def glance(graph: ModelGraph, dataset: Dataset, progress: Progress = silent) -> 
 
 
 def listener(dataset: Dataset, where: str, into: list[Finding]) -> Callable[[Outputs], None]:
-    """What a search tells the float model's answers to; raises AtChance where there is no accuracy to keep."""
+    """What a search tells the float model's answers to; raises AtChance or ModelError where none is worth keeping."""
 
     def hear(outputs: Outputs) -> None:
         from edgeq.evaluation.doctor import answers, findings, labels
@@ -142,7 +142,8 @@ def listener(dataset: Dataset, where: str, into: list[Finding]) -> Callable[[Out
         into.extend(told)
         for one in told:
             if one.severity == "stop":
-                raise AtChance(one.why, where=where, hint=f"edgeq doctor {where} --data {_ref(dataset)}")
+                kind = AtChance if one.rule == "at-chance" else ModelError
+                raise kind(one.why, where=where, hint=f"edgeq doctor {where} --data {_ref(dataset)}")
 
     return hear
 

@@ -119,14 +119,14 @@ def load(name: str) -> Case:
         labels=labels,
         label_spec=dataclasses.replace(dataset.labels, scale=None) if dataset.labels else None,
         metric=dataset.metric,
-        label_is_input=dataset.labels is not None and _source(dataset.labels) == _source(dataset.inputs[0]),
+        label_is_input=_source(dataset.labels) == _source(dataset.inputs[0]) != (None, None),
     )
     share = len(dataset.calibration) / (len(dataset.calibration) + len(dataset.evaluation))
     return Case(name, graph, session, material, max(4, min(len(dataset.calibration), round(share * len(numbers)))))
 
 
-def _source(spec: InputSpec | LabelSpec) -> tuple[str | None, str | None]:
-    return spec.npz, spec.array
+def _source(spec: InputSpec | LabelSpec | None) -> tuple[str | None, str | None]:
+    return (spec.npz, spec.array) if spec else (None, None)
 
 
 def _distinct(dataset: Dataset) -> list[int]:

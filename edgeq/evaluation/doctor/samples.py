@@ -62,17 +62,22 @@ def copied_samples(samples: Samples) -> Finding | None:
 
 def different(sketch: Sketch) -> int:
     """Samples that are no copies of an earlier one, exact or nearly so."""
-    seen = np.unique(sketch.digests, return_index=True)[1]
-    rows = sketch.signatures[seen]
-    if rows.shape[1] < WIDE or len(rows) < 2:
-        return len(rows)
-    near = COPY_DISTANCE * float(rows.std())
-    kept = [0]
-    for place in range(1, len(rows)):
+    return len(firsts(sketch))
+
+
+def firsts(sketch: Sketch) -> list[int]:
+    """Places of the samples that are no copies of an earlier one."""
+    seen = sorted(np.unique(sketch.digests, return_index=True)[1].tolist())
+    rows = sketch.signatures
+    if rows.shape[1] < WIDE or len(seen) < 2:
+        return seen
+    near = COPY_DISTANCE * float(rows[seen].std())
+    kept = seen[:1]
+    for place in seen[1:]:
         gaps = np.sqrt(((rows[kept] - rows[place]) ** 2).mean(axis=1))
         if float(gaps.min()) > near:
             kept.append(place)
-    return len(kept)
+    return kept
 
 
 def calibration_is_scored(samples: Samples) -> Finding | None:
@@ -157,6 +162,7 @@ def unlike_scored(samples: Samples) -> Finding | None:
 
 def _distances(samples: Samples) -> Iterator[tuple[float, float, str, str, float, float]]:
     """Figures whose distributions differ by more than chance explains, over all figures of all inputs together."""
+    own_places, other_places = firsts(samples.calibration), firsts(samples.scored)  # copies are no evidence
     pairs = [
         (own, other)
         for own, other in zip(samples.calibration.inputs, samples.scored.inputs, strict=True)
@@ -164,7 +170,7 @@ def _distances(samples: Samples) -> Iterator[tuple[float, float, str, str, float
     ]
     for own, other in pairs:
         for place, figure in enumerate(FIGURES):
-            one, two = own.figures[:, place], other.figures[:, place]
+            one, two = own.figures[own_places, place], other.figures[other_places, place]
             distance, chance = kolmogorov_smirnov(one, two)
             if chance < CHANCE / (len(FIGURES) * len(pairs)):
                 yield distance, chance, own.name, figure, float(np.median(one)), float(np.median(two))
