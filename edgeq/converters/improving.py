@@ -2,24 +2,77 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any, NamedTuple, TypeAlias
 
-from edgeq.quantization import equalization
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeq.quantization import equalization, rounding
 from edgeq.quantization.equalization import Site
 from edgeq.quantization.layers import Layer, Statistics
+from edgeq.quantization.rounding import Grid
+from edgeq.types import Dataset, ModelGraph, Progress
 
+Array = NDArray[Any]
 SAMPLES = 32
 """Calibration samples from which layers' statistics are taken."""
+CHECKED = 8
+"""Samples on which a prepared model is held against the original."""
+FAITHFUL_DB = 35.0
+"""SQNR of a prepared model to the original below which it is not used: 8 bits leave 15 to 45 dB."""
 
 
-def equalized(
-    known: Mapping[str, Layer], seen: Mapping[str, Statistics], places: Iterable[Site]
-) -> tuple[dict[str, Layer], dict[str, Statistics], int]:
-    """Layers and statistics after channels were multiplied where that pays, and at how many places it did."""
-    layers, statistics, count = dict(known), dict(seen), 0
+Samples: TypeAlias = Callable[[int], Iterable[tuple[Array, ...]]]
+"""The first so many of the samples that are looked at, anew at each call."""
+
+
+class Known(NamedTuple):
+    """A model's layers by name, what they read, and what the model answers to the first samples."""
+
+    layers: Mapping[str, Layer]
+    seen: Mapping[str, Statistics]
+    answers: Sequence[Sequence[Array]] = ()
+
+
+def spread(dataset: Dataset, graph: ModelGraph) -> tuple[Samples, int]:
+    """Evenly spread calibration samples, and how many there are: files are often sorted by class."""
+    from edgeq import datasets
+
+    pool = dataset.calibration
+    chosen = [
+        pool[place] for place in np.unique(np.linspace(0, len(pool) - 1, min(SAMPLES, len(pool))).round().astype(int))
+    ]
+    return lambda count: datasets.samples(dataset, graph, chosen[:count]), len(chosen)
+
+
+def observed(
+    layers: Mapping[str, Layer],
+    stream: Iterable[Mapping[str, Array]],
+    outputs: Sequence[str],
+    count: int,
+    progress: Progress,
+) -> Known:
+    """What layers read, over a stream of the tensors that they read and of the model's outputs."""
+    seen = {name: Statistics(layer) for name, layer in layers.items()}
+    answers: list[list[Array]] = []
+    for done, tensors in enumerate(stream):
+        progress("look at layers", done, count)
+        for name, one in seen.items():
+            one.update(tensors[layers[name].source])
+        if len(answers) < CHECKED:
+            answers.append([np.array(tensors[name]) for name in outputs])
+    progress("look at layers", count, count)
+    return Known(layers, seen, answers)
+
+
+def equalized(known: Known, places: Iterable[Site]) -> tuple[Known, int]:
+    """The layers after channels were multiplied where that pays, and at how many places it did."""
+    layers, seen, count = dict(known.layers), dict(known.seen), 0
     for site in places:
-        made = equalization.factors(site, layers, statistics)
+        made = equalization.factors(site, layers, seen)
         if made is None:
             continue
         count += 1
@@ -28,11 +81,42 @@ def equalized(
             layers[name] = replace(layers[name], weights=weights, bias=bias)
         for name in site.readers:
             layers[name] = replace(layers[name], weights=equalization.as_reader(layers[name], made))
-            statistics[name] = statistics[name].multiplied(layers[name], made)
-    statistics = {name: one if one.layer is layers[name] else one.of(layers[name]) for name, one in statistics.items()}
-    return layers, statistics, count
+            seen[name] = seen[name].multiplied(made)
+    return known._replace(layers=layers, seen=seen), count
 
 
-def note(count: int, places: int) -> list[str]:
+def is_faithful(known: Known, answers: Iterable[Sequence[Array]]) -> bool:
+    """Whether a prepared model answers the first samples as the original did."""
+    signal = noise = 0.0
+    for before, after in zip(known.answers, answers, strict=True):
+        for one, other in zip(before, after, strict=True):
+            wanted = one.astype(np.float64)
+            signal += float((wanted**2).sum())
+            noise += float(((wanted - other.astype(np.float64).reshape(one.shape)) ** 2).sum())
+    return noise == 0 or (math.isfinite(noise) and noise * 10 ** (FAITHFUL_DB / 10) < signal)
+
+
+def note(count: int, places: int, *, is_kept: bool) -> list[str]:
     """What users are told of equalization."""
-    return [f"channels were equalized at {count} of {places} places"] if count else []
+    if not count:
+        return []
+    told = f"channels were equalized at {count} of {places} places"
+    return [told if is_kept else f"{told}, which changed the answers: the model was taken as it was"]
+
+
+def corrected(name: str, known: Known, grid: Grid, *, has_bias: bool) -> tuple[Array, Array | None] | None:
+    """Integers of a layer's weights, and what to add to its bias; None for a layer of which nothing was seen."""
+    layer, seen = known.layers.get(name), known.seen.get(name)
+    if layer is None or seen is None or seen.count == 0:
+        return None
+    integers = rounding.rounded(layer, grid, seen, is_centred=has_bias)
+    return integers, rounding.bias_shift(layer, grid, integers, seen) if has_bias else None
+
+
+def mended(held: Array, scales: Array | None, shift: Array) -> Array:
+    """A bias with a shift added: integers of these scales, of at most 32 bits, or float ones without."""
+    if scales is None:
+        return np.asarray(held + shift, held.dtype)
+    limits = np.iinfo(np.int32)
+    steps = np.rint(shift / scales.astype(np.float64)).astype(np.int64)
+    return np.asarray(np.clip(held.astype(np.int64) + steps, limits.min, limits.max), held.dtype)

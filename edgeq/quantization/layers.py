@@ -85,21 +85,17 @@ class Statistics:
             part = seen[:, start:end]
             self.products[place] += part @ part.transpose(0, 2, 1)
 
-    def multiplied(self, layer: Layer, made: Array) -> Statistics:
-        """The statistics of `layer`, which reads the same channels, each multiplied by a number above 0."""
-        found = Statistics(layer)
+    def multiplied(self, made: Array) -> Statistics:
+        """The statistics of the same channels, each multiplied by a number above 0."""
+        found = Statistics(self.layer)
         found.count, found.low, found.high = self.count, self.low * made, self.high * made
-        each = np.repeat(made.reshape(layer.groups, -1), layer.weights.shape[2], axis=1)
+        each = np.repeat(made.reshape(self.layer.groups, -1), self.layer.weights.shape[2], axis=1)
         found.sums = self.sums * each
         found.products = [
             (product * each[:, start:end, None] * each[:, None, start:end]).astype(np.float32)
             for (start, end), product in zip(self.blocks, self.products, strict=True)
         ]
         return found
-
-    def of(self, layer: Layer) -> Statistics:
-        """The same statistics of a layer with other weights."""
-        return self.multiplied(layer, np.ones(layer.inputs))
 
     def means(self) -> Array:
         """Mean of each value that a weight meets: (groups, inputs x taps)."""

@@ -20,10 +20,9 @@ from typing import Any
 
 from edgeq import datasets, store
 from edgeq.converters import Job, describe, improving, listed
-from edgeq.converters.onnx import calibration, floating, improve, layers, prepare, static, weights
+from edgeq.converters.onnx import calibration, floating, improve, prepare, static, weights
 from edgeq.converters.onnx.kernels import kernel_gap, kernels
 from edgeq.errors import ConvertError, ModelError
-from edgeq.quantization.layers import Layer, Statistics
 from edgeq.runtimes import onnxruntime as runtime
 from edgeq.types import Dataset, ModelGraph, Plan, Port, Progress, QuantizedModel, Signature, silent
 
@@ -158,7 +157,10 @@ def _static(job: _Job) -> Made:
     is_wide = job.plan.scheme.default.activations in ("int16", "uint16")
     model = prepare.prepared(original, job.folder, where, static.WIDE_OPSET if is_wide else prepare.OPSET)
     nodes = static.chosen(model, _excluded(job, original, model))
-    known, seen, notes = _improved(job, model, {node.name for node in nodes}, notes)
+    names = {node.name for node in nodes}
+    looked = improving.spread(_dataset(job), job.graph)
+    model, known, more = improve.improved(model, names, *looked, job.folder, where, job.progress)
+    nodes = [node for node in model.graph.node if node.name in names]
     _keep(job, model)
     found = _ranges(job, model, static.float_activations(model, nodes))
     ready = static.measurable(model, nodes, found)
@@ -166,22 +168,9 @@ def _static(job: _Job) -> Made:
         raise ConvertError("holds no operator that can be quantized statically", where=where)
     kept = [node.op_type for node in model.graph.node if node.name not in {node.name for node in ready}]
     made = prepare.guarded(where, "quantize it", lambda: static.quantized(model, ready, found, job.plan.scheme))
-    improve.correct(made, known, seen)
+    improve.correct(made, known, job.progress)
     prepare.check_size(made, where)
-    return made.SerializeToString(), [*notes, *listed("computed in float", Counter(kept))]
-
-
-def _improved(
-    job: _Job, model: Any, names: set[str], notes: list[str]
-) -> tuple[dict[str, Layer], dict[str, Statistics], list[str]]:
-    """Equalize the model; its layers and what they read."""
-    known = {name: layer for name, layer in layers.layers(model).items() if name in names}
-    samples = _calibration(job)[: improving.SAMPLES]
-    seen = improve.statistics(
-        model, known, datasets.samples(_dataset(job), job.graph, samples), job.folder, job.graph.path
-    )
-    changed, after, more = improve.equalize(model, known, seen)
-    return changed, after, [*notes, *more]
+    return made.SerializeToString(), [*notes, *more, *listed("computed in float", Counter(kept))]
 
 
 def _keep(job: _Job, model: Any) -> None:
@@ -227,12 +216,8 @@ def _dataset(job: _Job) -> Dataset:
     return job.dataset
 
 
-def _calibration(job: _Job):
-    return _dataset(job).calibration
-
-
 def _ranges(job: _Job, model: Any, names: set[str]) -> calibration.Ranges:
-    chosen = _calibration(job)
+    chosen = _dataset(job).calibration
     return calibration.ranges(
         model,
         names,

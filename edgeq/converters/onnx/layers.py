@@ -100,12 +100,15 @@ def stored(layer: Layer, node: Any, weights: Array) -> Array:
     return np.ascontiguousarray(flat if _attributes(node).get("transB") else flat.T)
 
 
-def write(model: Any, changed: Iterable[Layer]) -> None:
-    """Put layers' weights and biases into the model."""
+def written(model: Any, changed: Iterable[Layer]) -> Any:
+    """A copy of the model with those layers' weights and biases."""
+    import onnx
     from onnx import numpy_helper
 
-    constants = {item.name: item for item in model.graph.initializer}
-    nodes = {node.name: node for node in model.graph.node}
+    made = onnx.ModelProto()
+    made.CopyFrom(model)
+    constants = {item.name: item for item in made.graph.initializer}
+    nodes = {node.name: node for node in made.graph.node}
     for layer in changed:
         node = nodes[layer.name]
         constants[node.input[1]].CopyFrom(
@@ -113,6 +116,7 @@ def write(model: Any, changed: Iterable[Layer]) -> None:
         )
         if layer.bias is not None:
             constants[node.input[2]].CopyFrom(numpy_helper.from_array(layer.bias, node.input[2]))
+    return made
 
 
 def channel_sites(model: Any, known: dict[str, Layer]) -> list[Site]:

@@ -21,11 +21,10 @@ from typing import Any
 from edgeq import datasets, store
 from edgeq.converters import Job, describe, improving, listed
 from edgeq.converters import _flatbuffer as flatbuffer
-from edgeq.converters.tflite import bias, calibration, improve, layers, stand_in
+from edgeq.converters.tflite import bias, calibration, improve, stand_in
 from edgeq.converters.tflite.recipe import RecipeManager, recipe
 from edgeq.converters.tflite.restore import float_weights, type_name
 from edgeq.errors import ConvertError, ModelError
-from edgeq.quantization.layers import Layer, Statistics
 from edgeq.runtimes import litert
 from edgeq.types import Dataset, ModelGraph, Plan, Port, Progress, QuantizedModel, Signature, silent
 
@@ -106,18 +105,18 @@ def _quantized(job: Job) -> tuple[bytes, list[str]]:
     names = flatbuffer.number_names(model)
     places = _exceptions(job, model, made_before)
     notes = [_restored_note(restored)] if restored else []
-    known, seen, found = {}, {}, {}
+    known, found = None, {}
     if job.plan.scheme.is_static:
-        known, seen, more = _improved(job, model)
+        known, more = improve.improved(model, *improving.spread(_dataset(job), job.graph), job.progress)
         notes += more
-    _keep(job, model, names)
-    if job.plan.scheme.is_static:
         found = _ranges(job, model, names, flatbuffer.dump(model))
+    _keep(job, model, names)
     codes = stand_in.put(model, job.plan.scheme.default.activations)
     made = _quantize(job.graph.path, flatbuffer.dump(model), recipe(job.plan.scheme, model, places), found)
     stand_in.take(made, codes)
     bias.repair(model, made)
-    improve.correct(made, known, seen)
+    if known is not None:
+        improve.correct(made, known, job.progress)
     flatbuffer.open_added(made)
     flatbuffer.restore_names(made, names)
     if job.plan.scheme.is_static:
@@ -149,30 +148,14 @@ def _exceptions(job: Job, model: Any, made: list[tuple[int, ...]]) -> dict[int, 
     return {place: overrides[index] for index, place in known.items() if place is not None}
 
 
-def _improved(job: Job, model: Any) -> tuple[dict[str, Layer], dict[str, Statistics], list[str]]:
-    """Equalize the model; its layers and what they read."""
-    known = layers.layers(model)
-    chosen = _calibration(job)[: improving.SAMPLES]
-    with tempfile.TemporaryDirectory(prefix="edgeq-") as folder:
-        path = Path(folder) / "float.tflite"
-        with store.writing(path):
-            path.write_bytes(flatbuffer.dump(model))
-        seen = improve.statistics(path, known, datasets.samples(_dataset(job), job.graph, chosen))
-    return improve.equalize(model, known, seen)
-
-
 def _dataset(job: Job) -> Dataset:
     if job.dataset is None or not job.dataset.calibration:
         raise ConvertError("a static scheme needs calibration samples", hint="--data dataset.yaml")
     return job.dataset
 
 
-def _calibration(job: Job) -> tuple[int, ...]:
-    return tuple(_dataset(job).calibration)
-
-
 def _ranges(job: Job, model: Any, names: flatbuffer.Names, content: bytes) -> calibration.Ranges:
-    chosen = _calibration(job)
+    chosen = _dataset(job).calibration
     samples = datasets.samples(_dataset(job), job.graph, chosen)
     labels = calibration.activation_labels(model, names)
     with tempfile.TemporaryDirectory(prefix="edgeq-") as folder:

@@ -2,80 +2,80 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import tempfile
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeq import store
 from edgeq.converters import _flatbuffer as flatbuffer
 from edgeq.converters import improving
+from edgeq.converters.improving import Known, Samples
 from edgeq.converters.tflite import layers as reading
 from edgeq.converters.tflite.restore import type_name
-from edgeq.quantization import rounding
-from edgeq.quantization.layers import Layer, Statistics
 from edgeq.quantization.rounding import Grid
 from edgeq.runtimes import encode, litert
+from edgeq.types import Progress
 
 Array = NDArray[Any]
-_BIASES = {"INT32": np.int32, "INT64": np.int64}
+_BIASES = {"FLOAT32": np.float32, "INT32": np.int32, "INT64": np.int64}
+_THREADS = 4
 
 
-def statistics(path: Path, known: Mapping[str, Layer], samples: Iterable[tuple[Array, ...]]) -> dict[str, Statistics]:
-    """What each layer of the file reads, over the samples."""
-    found = {name: Statistics(layer) for name, layer in known.items()}
-    sources = {layer.source: [] for layer in known.values()}
-    for name, layer in known.items():
-        sources[layer.source].append(found[name])
-    session = litert.open(path, threads=2, preserve=True)
+def improved(model: Any, samples: Samples, count: int, progress: Progress) -> tuple[Known, list[str]]:
+    """Equalize the model's channels; its layers with what they read, and notes. Names are numbered."""
+    layers = reading.layers(model)
+    sources = {layer.source for layer in layers.values()}
+    outputs = [model.subgraphs[0].tensors[index].name.decode() for index in model.subgraphs[0].outputs]
+    known = improving.observed(layers, _watch(model, sources, outputs, samples(count)), outputs, count, progress)
+    places = reading.channel_sites(model, layers)
+    after, changed = improving.equalized(known, places)
+    if not changed:
+        return known, []
+    reading.write(model, [one for name, one in after.layers.items() if one is not layers[name]])
+    checked = _watch(model, (), outputs, samples(len(known.answers)))
+    is_kept = improving.is_faithful(known, [[seen[name] for name in outputs] for seen in checked])
+    if not is_kept:
+        reading.write(model, layers.values())
+    return after if is_kept else known, improving.note(changed, len(places), is_kept=is_kept)
+
+
+def _watch(
+    model: Any, names: Container[str], outputs: Sequence[str], samples: Iterable[tuple[Array, ...]]
+) -> Iterator[Mapping[str, Array]]:
+    """Those tensors' values, and the outputs', sample by sample."""
+    with tempfile.TemporaryDirectory(prefix="edgeq-") as folder:
+        path = Path(folder) / "float.tflite"
+        with store.writing(path):
+            path.write_bytes(flatbuffer.dump(model))
+        session = litert.open(path, threads=_THREADS, preserve=names != ())
     for sample in samples:
-        session.run([encode(port, real) for port, real in zip(session.inputs, sample, strict=True)])
-        for name, values in session.tensors(sources):
-            for one in sources[name]:
-                one.update(values)
-    return found
+        answers = session.run([encode(port, real) for port, real in zip(session.inputs, sample, strict=True)])
+        seen = dict(session.tensors(names)) if names != () else {}
+        yield seen | dict(zip(outputs, answers, strict=True))
 
 
-def equalize(
-    model: Any, known: Mapping[str, Layer], seen: Mapping[str, Statistics]
-) -> tuple[dict[str, Layer], dict[str, Statistics], list[str]]:
-    """Multiply channels in the model where that pays; its layers and their statistics after that, and a note."""
-    places = reading.channel_sites(model, known)
-    layers, after, count = improving.equalized(known, seen, places)
-    reading.write(model, [layer for name, layer in layers.items() if layer is not known[name]])
-    return layers, after, improving.note(count, len(places))
-
-
-def correct(made: Any, known: Mapping[str, Layer], seen: Mapping[str, Statistics]) -> int:
-    """Round the weights of a quantized model anew, and mend its biases; returns how many layers were."""
+def correct(made: Any, known: Known, progress: Progress) -> None:
+    """Round the weights of a quantized model anew, and mend its biases."""
     tensors = made.subgraphs[0].tensors
-    count = 0
-    for operator in made.subgraphs[0].operators:
-        if flatbuffer.type_of(made, operator) not in reading.LAYERS:
-            continue
-        name = tensors[operator.outputs[0]].name.decode()
-        layer, weights = known.get(name), tensors[operator.inputs[1]]
-        if layer is None or seen[name].count == 0 or type_name(weights) != "INT8":
+    found = [one for one in made.subgraphs[0].operators if flatbuffer.type_of(made, one) in reading.LAYERS]
+    for done, operator in enumerate(found):
+        progress("round weights", done, len(found))
+        name, weights = tensors[operator.outputs[0]].name.decode(), tensors[operator.inputs[1]]
+        if type_name(weights) != "INT8" or not flatbuffer.is_constant(made, weights):
             continue
         grid = Grid(np.asarray(weights.quantization.scale, np.float64), np.zeros(1, np.int64), -127, 127)
         bias = tensors[operator.inputs[2]] if len(operator.inputs) > 2 and operator.inputs[2] >= 0 else None
-        integers = rounding.rounded(layer, grid, seen[name], is_centred=bias is not None)
-        reading.store(made, weights, reading.as_stored(layer, tuple(weights.shape), integers.astype(np.int8)))
-        if bias is not None:
-            _mend(made, bias, rounding.bias_shift(layer, grid, integers, seen[name]))
-        count += 1
-    return count
-
-
-def _mend(made: Any, bias: Any, shift: Array) -> None:
-    """Add to a bias, be it in integers or in float."""
-    data = made.buffers[bias.buffer].data
-    if type_name(bias) == "FLOAT32":
-        reading.store(made, bias, (np.frombuffer(data, np.float32) + shift).astype(np.float32))
-    elif type_name(bias) in _BIASES:
-        kind = _BIASES[type_name(bias)]
-        steps = np.rint(shift / np.asarray(bias.quantization.scale, np.float64)).astype(np.int64)
-        limits = np.iinfo(np.int32)
-        mended = np.clip(np.frombuffer(data, kind).astype(np.int64) + steps, limits.min, limits.max)
-        reading.store(made, bias, mended.astype(kind))
+        answer = improving.corrected(name, known, grid, has_bias=bias is not None)
+        if answer is None:
+            continue
+        stored = reading.as_stored(known.layers[name], tuple(weights.shape), answer[0].astype(np.int8))
+        reading.store(made, weights, stored)
+        if bias is not None and answer[1] is not None and type_name(bias) in _BIASES:
+            held = np.frombuffer(made.buffers[bias.buffer].data, _BIASES[type_name(bias)])
+            scales = None if held.dtype == np.float32 else np.asarray(bias.quantization.scale)
+            reading.store(made, bias, improving.mended(held, scales, answer[1]))
+    progress("round weights", len(found), len(found))

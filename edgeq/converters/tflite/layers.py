@@ -79,7 +79,7 @@ def values(model: Any, tensor: Any) -> Array | None:
 
 
 def _outputs_first(stored: Array, *, is_depthwise: bool) -> Array:
-    """(outputs, inputs of one group, taps), from (outputs, rows, columns, inputs) or depthwise (1, rows, columns, outputs)."""
+    """(outputs, inputs of one group, taps), from (outputs, rows, columns, inputs), or (1, rows, columns, outputs)."""
     if stored.ndim == 2:
         return stored[:, :, None]
     turned = stored.transpose(3, 0, 1, 2) if is_depthwise else stored.transpose(0, 3, 1, 2)
