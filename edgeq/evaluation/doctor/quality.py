@@ -140,7 +140,19 @@ def distinctness(outputs: Array) -> Values:
 
 
 def confidence(outputs: Array) -> Values:
-    """Mean of the top per cent of each sample's values between 0 and 1; zeros where there are none."""
-    flat = np.asarray(outputs, np.float64).reshape(len(outputs), -1)
-    shares = np.sort(np.where((flat >= 0) & (flat <= 1), flat, 0.0), axis=1)
-    return np.asarray(shares[:, -max(1, flat.shape[1] // 100) :].mean(axis=1))
+    """Mean of the top per cent of each sample's probabilities; zeros where there are none."""
+    likely = _probable(np.asarray(outputs, np.float64))
+    if not likely.shape[1]:
+        return np.zeros(len(outputs))
+    return np.asarray(np.sort(likely, axis=1)[:, -max(1, likely.shape[1] // 100) :].mean(axis=1))
+
+
+def _probable(outputs: Values) -> Values:
+    """(samples, values) of the channels, first or last, that never leave 0..1; a detector has others for its boxes."""
+    inside: NDArray[np.bool_] = np.asarray(((outputs >= 0) & (outputs <= 1)).all(axis=0))
+    best = np.zeros(inside.shape, bool)
+    for axis in {0, inside.ndim - 1} if inside.ndim > 1 else ():
+        others = tuple(k for k in range(inside.ndim) if k != axis)
+        whole = np.broadcast_to(inside.all(axis=others, keepdims=True), inside.shape)
+        best = whole if whole.sum() > best.sum() else best
+    return outputs[:, best if inside.ndim > 1 else np.full(inside.shape, bool(inside.all()))]
