@@ -10,7 +10,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 TARGET := generic-linux-$(shell uname -m)
 EXAMPLE := examples/digits
 
-.PHONY: help install demo test lint bench bench-doctor clean
+.PHONY: help install demo test lint bench bench-doctor bench-attribution clean
 
 help:
 	@echo "make demo     run the main job on the shipped example: float model in, numbers measured on this host out"
@@ -18,6 +18,7 @@ help:
 	@echo "make lint     ruff, mypy, import-linter, codespell"
 	@echo "make bench    speed and memory against the underlying libraries; writes build/bench.json"
 	@echo "make bench-doctor  faults planted in the real models' samples, and how many of them edgeq doctor finds"
+	@echo "make bench-attribution  faults planted in one operator of one step, and how many of them edgeq analyze names"
 	@echo "make install  only set up: .venv and the Debian packages that tests need"
 	@echo "make clean    remove what was built and all caches; .venv stays"
 	@echo "PYTHON=python3.12 make ... takes another Python (3.10 to 3.13) for a new .venv"
@@ -56,6 +57,9 @@ bench: .venv/.install
 
 bench-doctor: .venv/.install
 	$(BIN)/python tests/bench/doctor.py
+
+bench-attribution: .venv/.install
+	$(BIN)/python tests/bench/attribution.py
 
 clean:
 	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

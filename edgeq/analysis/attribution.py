@@ -84,8 +84,9 @@ def _chain(files: Files, formats: Any) -> Chain:
     return chain
 
 
-def _shape(net: Net) -> list[tuple[str, tuple[int, ...], tuple[int, ...]]]:
-    return [(operator.type, operator.inputs, operator.outputs) for operator in net.operators]
+def _shape(net: Net) -> list[tuple[object, ...]]:
+    dtypes = [tensor.dtype for tensor in net.graph.tensors]
+    return [(one.type, one.inputs, one.outputs, *(dtypes[tensor] for tensor in one.outputs)) for one in net.operators]
 
 
 def _formats(path: Path) -> Any:

@@ -8,7 +8,7 @@ the first piece is blamed then: behind it, what was multiplied cannot be told fr
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
 from edgeq.analysis import judging
@@ -65,18 +65,20 @@ def _guilty(found: Measured) -> list[int]:
     plain = _wrong(found.prepared)
     if len(plain) <= 1 or not found.gains:
         return plain
-    blamed = [number if number in plain else _origin(found, number) for number in _wrong(found.rescaled)]
+    blamed = [number if number in plain else _origin(found, number, plain) for number in _wrong(found.rescaled)]
     return blamed[:1] or [number for number in plain if _is_last(found, number)][:1]
 
 
-def _origin(found: Measured, number: int) -> int:
-    """The first piece that multiplied what this one reads, going back through those that only pass it on."""
+def _origin(found: Measured, number: int, plain: Collection[int]) -> int:
+    """The piece that multiplied what this one reads, behind those that only pass it on."""
     makers = {goal: place for place, row in enumerate(found.prepared_rows) for goal in row.part.goals}
     for _ in found.prepared_rows:
         ends = [end for end in found.prepared_rows[number].part.ends if end in found.gains and end in makers]
         if not ends:
             break
         number = makers[ends[0]]
+        if number in plain:
+            break
     return number
 
 

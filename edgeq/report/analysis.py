@@ -43,7 +43,9 @@ def terminal(found: Analysis, *, every_operator: bool = False) -> RenderableType
     """Steps, operators, quantizers of the worst operators or of all, the verdict."""
     shown = found.operators if every_operator else worst(found)
     return Group(
-        table(printable(f"{found.quantized} against {found.model}, {found.samples} samples"), STEP_COLUMNS, steps(found)),
+        table(
+            printable(f"{found.quantized} against {found.model}, {found.samples} samples"), STEP_COLUMNS, steps(found)
+        ),
         table("\noperators (SQNR in dB)", COLUMNS, [_marked(row, cells(row)) for row in found.operators]),
         table("\nwhat each quantizer would reach (SQNR in dB, 8 bits)", quantizer_columns(), costs(shown)),
         *(Text(f"note: {printable(note)}") for note in found.notes),

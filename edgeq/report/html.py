@@ -18,13 +18,12 @@ PLOTTED = 32
 """Operators with histograms: the worst ones; each takes some 20 KB."""
 
 
-def analysis(found: Analysis) -> str:
+def analysis(found: Analysis, plotted: int = PLOTTED) -> str:
     """The report of `edgeq analyze`: verdict, steps, operators, quantizers, plots."""
     from edgeq.report import plots
 
-    plotted = rows.worst(found, PLOTTED)
     with plots.quiet():
-        pictures = [(row, plots.histograms(row)) for row in plotted]
+        pictures = [(row, plots.histograms(row)) for row in rows.worst(found, plotted)]
         overview = plots.layers(found.operators)
     return (
         _environment()

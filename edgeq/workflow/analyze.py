@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from edgeq import backends, datasets, store
-from edgeq.errors import DatasetError, ModelError
-from edgeq.types import Analysis, Dataset, ModelGraph, Progress, QuantizedModel, silent
-from edgeq.workflow.plan import default_output, read_model
+from edgeq.errors import ConvertError, DatasetError, ModelError
+from edgeq.types import Analysis, Dataset, ModelGraph, Plan, Progress, QuantizedModel, silent
+from edgeq.workflow.plan import Wish, default_output, planned, read_model
 from edgeq.workflow.quantize import Refused, quantize
 
 if TYPE_CHECKING:
@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 SAMPLES = 16
 DOCUMENT = "analysis.json"
 REPORT = "analysis.html"
+UNSURE = (
+    "the float model was prepared anew, since nothing tells how this file was made: "
+    "operators between which channels were equalized look wrong"
+)
 
 
 class Analyzed(NamedTuple):
@@ -68,7 +72,7 @@ def analyze(
     for path in filter(None, (Path(graph.path), prepared, file)):
         preflight.check(path, graph.format)
     with tempfile.TemporaryDirectory(prefix="edgeq-analyze-") as scratch:
-        ready, note = (prepared, "") if prepared else _prepared(graph, dataset, file, Path(scratch), progress)
+        ready, note = (prepared, "") if prepared else _prepared(graph, goal, dataset, file, Path(scratch), progress)
         found = _attribute(_files(graph, ready, file), dataset, graph, samples, progress)
     found = dataclasses.replace(found, notes=(*found.notes, *([note] if note else [])))
     _write(folder, found)
@@ -90,25 +94,39 @@ def _quantized(
 
 
 def _prepared(
-    graph: ModelGraph, dataset: Dataset, quantized: Path, folder: Path, progress: Progress
+    graph: ModelGraph, target: str, dataset: Dataset, quantized: Path, folder: Path, progress: Progress
 ) -> tuple[Path, str]:
     """The float model as it was quantized, and a note where that is not certain.
 
-    The conversion is done again where quantized.json beside the file tells how; the same file must come out of it.
+    The conversion is done again by the plan beside the file, or by the target's: the same file must come out of it.
     """
+    wanted = store.sha256(quantized)
+    plan = _plan(graph, target, quantized, wanted)
+    kept = folder / f"kept.{graph.format}"
+    if plan is not None and _converted(graph, plan, dataset, kept, progress) == wanted and kept.is_file():
+        return kept, ""
+    return prepared_anew(graph, folder), UNSURE
+
+
+def _plan(graph: ModelGraph, target: str, quantized: Path, wanted: str) -> Plan | None:
+    """How the file was quantized, or probably was."""
     document = quantized.parent / "quantized.json"
     before = store.read(document, QuantizedModel) if document.is_file() else None
-    if before is None or before.artifact.sha256 != store.sha256(quantized) or before.float_sha256 != graph.sha256:
-        return prepared_anew(
-            graph, folder
-        ), "the float model was prepared anew: quantized.json does not tell how it was"
-    again, kept = folder / f"again.{graph.format}", folder / f"kept.{graph.format}"
-    backends.find("converters", graph.format).convert(
-        graph, before.plan, dataset, again, progress=progress, prepared=kept
-    )
-    if store.sha256(again) != before.artifact.sha256:
-        return prepared_anew(graph, folder), "the float model was prepared anew: the conversion comes out otherwise now"
-    return (kept, "") if kept.is_file() else (prepared_anew(graph, folder), "")
+    if before is not None and before.artifact.sha256 == wanted and before.float_sha256 == graph.sha256:
+        return before.plan
+    chosen = planned(graph, target, Wish()).chosen
+    return chosen if chosen.ok else None
+
+
+def _converted(graph: ModelGraph, plan: Plan, dataset: Dataset, kept: Path, progress: Progress) -> str:
+    """Hash of the file that comes out of a plan, or nothing; `kept` gets the float model as it was quantized."""
+    again = kept.with_name(f"again.{graph.format}")
+    converter = backends.find("converters", graph.format)
+    try:
+        converter.convert(graph, plan, dataset, again, progress=progress, prepared=kept)
+    except ConvertError:
+        return ""
+    return store.sha256(again)
 
 
 def prepared_anew(graph: ModelGraph, folder: Path) -> Path:

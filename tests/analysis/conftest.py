@@ -42,7 +42,7 @@ def convert(model: Path, data: Path, folder: Path, count: int = 4, scheme: str =
 @pytest.fixture(scope="session", params=["tflite", "onnx"])
 def digits(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Conversion:
     folder = tmp_path_factory.mktemp(f"digits-{request.param}")
-    return convert(DIGITS / f"digits_float.{request.param}", DIGITS / "dataset.yaml", folder)
+    return convert(DIGITS / f"digits_float.{request.param}", DIGITS / "dataset.yaml", folder, count=12)
 
 
 @pytest.fixture(scope="session")

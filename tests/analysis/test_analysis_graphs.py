@@ -109,7 +109,9 @@ def test_a_region_that_a_runtime_refuses_leaves_the_others(conv: Path) -> None:
     def open_cut(chosen: Any, place: Path) -> runtimes.Session:
         if known[bad] in chosen:
             raise ModelError("refused")
-        made: runtimes.Session = formats.cut(net, chosen, seen, place / f"c.{net.graph.format}", exact=True, replaced={})
+        made: runtimes.Session = formats.cut(
+            net, chosen, seen, place / f"c.{net.graph.format}", exact=True, replaced={}
+        )
         return made
 
     with tempfile.TemporaryDirectory() as folder:

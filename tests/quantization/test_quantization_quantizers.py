@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Any
 
@@ -109,7 +110,9 @@ def test_a_round_of_lloyd_moves_entries_to_their_means(values: list[float], star
     for value in values:
         best = min(range(len(start)), key=lambda place: (abs(entries[place] - value), place))
         cells[best].append(value)
-    ties = any(abs(abs(value - a) - abs(value - b)) < 1e-9 for value in values for a in entries for b in entries if a < b)
+    ties = any(
+        abs(abs(value - a) - abs(value - b)) < 1e-9 for value in values for a in entries for b in entries if a < b
+    )
     assume(not ties)
     wanted = [sum(cell) / len(cell) if cell else float(entries[place]) for place, cell in enumerate(cells)]
     np.testing.assert_allclose(codebooks.centroids(points, counts, entries), wanted, rtol=1e-9, atol=1e-9)
@@ -122,7 +125,7 @@ def test_rounds_never_make_the_error_larger(values: Floats, size: int) -> None:
     for rounds in range(6):
         entries = codebooks.codebook(values, size, rounds=rounds)
         errors.append(float(np.square(values - codebooks.nearest(values, entries)).sum()))
-    assert all(after <= before * (1 + 1e-9) + 1e-9 for before, after in zip(errors, errors[1:], strict=False))
+    assert all(after <= before * (1 + 1e-9) + 1e-9 for before, after in itertools.pairwise(errors))
 
 
 def test_many_different_values_are_condensed_to_bins() -> None:
@@ -179,8 +182,10 @@ def test_values_that_are_not_finite_have_no_costs(bad: float) -> None:
     assert quantizers.ratio_db(bad, 1.0) is None
 
 
-@given(arrays(np.float32, st.tuples(st.integers(1, 4), st.integers(1, 5), st.integers(1, 3)), elements=st.floats(-9, 9, width=32)),
-       st.integers(0, 2))  # fmt: skip
+solids = arrays(np.float32, st.tuples(*[st.integers(1, 4)] * 3), elements=st.floats(-9, 9, width=32))
+
+
+@given(solids, st.integers(0, 2))
 def test_channels_come_out_of_an_array_and_go_back(values: Any, axis: int) -> None:
     from edgeq.analysis.fresh import unfolded
 
