@@ -116,10 +116,8 @@ def test_answers_that_are_all_the_same_are_not_distinct() -> None:
     np.testing.assert_allclose(quality.distinctness(same), 0, atol=1e-12)
     own = np.eye(5)
     assert quality.distinctness(own).min() > 0.7
-    found = quality.unlabelled(own)
-    assert found is not None
-    assert found.min() > 0.7
-    assert quality.unlabelled(own * 100 - 150) is None  # nothing there is a probability
+    assert quality.confidence(own).min() == 1
+    assert not quality.confidence(own * 100 - 150).any()  # nothing there is a probability
 
 
 @given(

@@ -1,7 +1,9 @@
 """Rules about how samples are prepared: the float model answers better to the same samples prepared otherwise.
 
 The float model is the judge: of two preparations of the same samples the one is right whose answers fit the labels
-better, beyond chance. Without labels an answer is better that is surer and more its own (see `quality.unlabelled`).
+better, beyond chance. Without labels those answers are better that differ more from sample to sample, or else are
+surer: a model that is fed what it was trained on is sure of something, and of other things for other samples. Inputs
+that are too small make all answers alike; inputs that are too large make it sure of the same everywhere.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from edgeq.runtimes import Session
 
     Array = NDArray[Any]
+    Values = NDArray[np.float64]
     Sample = tuple[Array, ...]
 
 SAMPLES = 128
@@ -34,7 +37,8 @@ FIRST_LOOK = 16
 FINALISTS = 3
 STORED_BYTES = 256 << 20
 BETTER = 0.02
-BETTER_RELATIVE = 0.02
+MUCH, ALIKE = 1.5, 0.9
+"""Times as distinct: answers that were nearly all the same; answers of which the surer ones are better."""
 STEP = "trying other preparations"
 
 
@@ -46,7 +50,8 @@ class Rival(NamedTuple):
     given: float
     other: float
     gain: Paired
-    labelled: bool
+    measure: str
+    merit: float
 
 
 Rule = Callable[[Rival], "Finding | None"]
@@ -86,7 +91,7 @@ def rivals(bench: Bench, progress: Progress = silent) -> Iterator[Rival]:
             progress(STEP, done, len(known))
             rival = _rival(part(given, few), tried(bench, few, place, variant), variant, tensor.name)
             if rival is not None and rival.gain.mean > 0:
-                ranked.append((rival.gain.mean, variant))
+                ranked.append((rival.merit, variant))
         progress(STEP, len(known), len(known))
         for _, variant in sorted(ranked, key=lambda pair: -pair[0])[:FINALISTS]:
             rival = _rival(given, tried(bench, range(len(bench.stored)), place, variant), variant, tensor.name)
@@ -143,15 +148,24 @@ def _bare(fed: Array, tensor: TensorSpec) -> Array:
 
 
 def _rival(given: Answers, other: Answers, variant: Variant, name: str) -> Rival | None:
+    """The comparison by labels; without them by how distinct the answers are, then by how sure."""
     if not np.isfinite(other.outputs).all() or given.outputs.shape != other.outputs.shape:
         return None
     own, its = given.fit(), other.fit()
-    labelled = own is not None
-    if own is None or its is None:
-        own, its = quality.unlabelled(given.outputs), quality.unlabelled(other.outputs)
-    if own is None or its is None:
-        return None
-    return Rival(variant, name, float(own.mean()), float(its.mean()), quality.paired(its, own), labelled)
+    if own is not None and its is not None:
+        return _compared(variant, name, own, its, "fit of answers to labels", float(its.mean()))
+    pairs = [(measure(given.outputs), measure(other.outputs)) for measure in (quality.distinctness, quality.confidence)]
+    (distinct, its_distinct), (sure, its_sure) = pairs
+    merit = float((its_distinct * its_sure).mean())
+    if its_distinct.mean() >= MUCH * distinct.mean():
+        return _compared(variant, name, distinct, its_distinct, "distinctness of answers", merit)
+    if its_distinct.mean() >= ALIKE * distinct.mean():
+        return _compared(variant, name, sure, its_sure, "confidence of answers", merit)
+    return None
+
+
+def _compared(variant: Variant, name: str, own: Values, its: Values, measure: str, merit: float) -> Rival:
+    return Rival(variant, name, float(own.mean()), float(its.mean()), quality.paired(its, own), measure, merit)
 
 
 def other_scaling(rival: Rival) -> Finding | None:
@@ -173,13 +187,11 @@ RULES: tuple[Rule, ...] = (other_scaling, other_colours, other_layout)
 
 
 def _preferred(rival: Rival, rule: Rule) -> Finding | None:
-    least = BETTER if rival.labelled else BETTER_RELATIVE * rival.given
-    if not certain(rival.gain, least):
+    if not certain(rival.gain, BETTER):
         return None
-    measure = "its answers fit the labels" if rival.labelled else "confidence times distinctness is"
     detail = (
-        f"with {rival.variant.right} for {rival.name!r} {measure} {rival.other:.3g}, as given {rival.given:.3g} "
-        f"({rival.gain.samples} samples, {rival.gain.z:.0f} standard errors)"
+        f"with {rival.variant.right} for {rival.name!r} the {rival.measure} is {rival.other:.3g}, as given "
+        f"{rival.given:.3g} ({rival.gain.samples} samples, {rival.gain.z:.0f} standard errors)"
     )
     figures = {"given": rival.given, "other": rival.other, "z": rival.gain.z}
     return finding(rule, "warning", detail, rival.variant.right, **figures)
@@ -193,6 +205,6 @@ def findings(found: Iterable[Rival]) -> Iterator[Finding]:
     told: dict[str, tuple[float, Finding]] = {}
     for rival in found:
         for one in applied(RULES, rival):
-            if rival.name not in told or told[rival.name][0] < rival.gain.mean:
-                told[rival.name] = (rival.gain.mean, one)
+            if rival.name not in told or told[rival.name][0] < rival.merit:
+                told[rival.name] = (rival.merit, one)
     yield from (one for _, one in told.values())
