@@ -237,7 +237,7 @@ def _score_effect(case: Case, clean: Dataset, broken: Dataset) -> tuple[bool, st
     metric = METRICS[clean.metric]
     if not metric.needs_labels:
         score = metric.score(outputs[1][0], outputs[0][0], LabelSpec())
-        return score < 1 - metric.tolerance(1.0, np.zeros(1)), f"{clean.metric} {score:.3f}"
+        return bool(score < 1 - metric.tolerance(1.0, np.zeros(1))), f"{clean.metric} {score:.3f}"
     scores, fits = [], []
     for dataset, found in zip((clean, broken), outputs, strict=True):
         labels = datasets.labels(dataset, dataset.evaluation)
@@ -246,7 +246,7 @@ def _score_effect(case: Case, clean: Dataset, broken: Dataset) -> tuple[bool, st
     drop = scoring.drop(clean.metric, *scores)
     tolerance = metric.tolerance(scores[0], datasets.labels(clean, clean.evaluation))
     loss = quality.paired(fits[0], fits[1])
-    return drop > 3 * tolerance and loss.z > CERTAIN, f"{clean.metric} {scores[0]:.4g} -> {scores[1]:.4g}"
+    return bool(drop > 3 * tolerance and loss.z > CERTAIN), f"{clean.metric} {scores[0]:.4g} -> {scores[1]:.4g}"
 
 
 def _range_effect(case: Case, broken: Dataset) -> tuple[bool, str]:
@@ -257,7 +257,7 @@ def _range_effect(case: Case, broken: Dataset) -> tuple[bool, str]:
     own, scored = (np.subtract(*reversed(coverage.ends(part))) for part in (rows[:count], rows[count:]))
     used = np.isfinite(own) & np.isfinite(scored) & (scored > 0)
     gap = float(np.abs(np.log2(np.maximum(own[used], 1e-3 * scored[used]) / scored[used])).mean())
-    return gap > -np.log2(REACHED), f"ranges differ by a factor of {2**gap:.2f}"
+    return bool(gap > -np.log2(REACHED)), f"ranges differ by a factor of {2**gap:.2f}"
 
 
 def summary(results: list[Result]) -> tuple[list[str], bool]:

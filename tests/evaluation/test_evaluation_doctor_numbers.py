@@ -201,6 +201,9 @@ def test_what_undoes_a_layout_is_among_them() -> None:
     found = variants(InputSpec(), right.shape, right.shape, BYTES)
     assert any(np.array_equal(variant.turn(wrong), right) for variant in found)
     assert any(np.array_equal(variant.turn(right.transpose(1, 0, 2)), right) for variant in found)
+    first = variants(InputSpec(transpose=(2, 0, 1)), right.shape, (3, 12, 12), BYTES)
+    fed = [picture.transpose(2, 0, 1) for picture in (wrong, right)]
+    assert any(np.array_equal(variant.turn(fed[0]), fed[1]) for variant in first)
     assert any(np.array_equal(variant.turn(right[..., ::-1]), right) for variant in found if variant.kind == "colour")
 
 

@@ -150,9 +150,12 @@ def _pictures(spec: InputSpec, fed: Shape) -> Iterator[Variant]:
     axes = (1, 0, 2) if last else (0, 2, 1)
     if height == width:
         yield Variant("layout", spec, "height and width exchanged (transpose)", lambda sample: sample.transpose(axes))
+    planes, pixels = (channels, height, width), (height, width, channels)
+    stored_planes = "the stored values reshaped to channel first (NCHW), then transpose: [1, 2, 0]"
+    stored_pixels = "the stored values reshaped to channel last (NHWC), then transpose: [2, 0, 1]"
     if last:
-        yield Variant("layout", spec, "the stored values reshaped to channel first (NCHW), then transpose: [1, 2, 0]",
-                      lambda sample: sample.reshape(channels, height, width).transpose(1, 2, 0))  # fmt: skip
+        yield Variant("layout", spec, stored_planes, lambda sample: sample.reshape(planes).transpose(1, 2, 0))
+        yield Variant("layout", spec, stored_pixels, lambda sample: sample.transpose(2, 0, 1).reshape(pixels))
     else:
-        yield Variant("layout", spec, "the stored values reshaped to channel last (NHWC), then transpose: [2, 0, 1]",
-                      lambda sample: sample.reshape(height, width, channels).transpose(2, 0, 1))  # fmt: skip
+        yield Variant("layout", spec, stored_pixels, lambda sample: sample.reshape(pixels).transpose(2, 0, 1))
+        yield Variant("layout", spec, stored_planes, lambda sample: sample.transpose(1, 2, 0).reshape(planes))
