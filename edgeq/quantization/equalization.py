@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 from edgeq.quantization.layers import Layer, Statistics
 
 Array = NDArray[Any]
-STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
+BALANCES = (0.25, 0.5, 0.75, 1.0)
+"""How far reach is taken from activations and given to the weights that read them: 0.5 shares it, 1 takes it all."""
 MOST = 4096.0
-"""No channel is multiplied by more."""
+"""No channel is multiplied by more than this, or by less than its inverse."""
 HEADROOM = 3.0
 """How far beyond the largest value seen a clip must stay: other samples reach further."""
 GAIN = 0.95
@@ -41,26 +42,39 @@ class Site(NamedTuple):
 
 
 def factors(site: Site, layers: Mapping[str, Layer], seen: Mapping[str, Statistics]) -> Array | None:
-    """What to multiply each channel by, all at least 1; None where nothing is gained."""
+    """What to multiply each channel by; None where nothing is gained."""
     readers = [(layers[name], seen[name]) for name in site.readers]
     if any(one.count == 0 for _, one in readers):
         return None
     reach = np.max([np.maximum(-one.low, one.high) for _, one in readers], axis=0).astype(np.float64)
-    top = np.max([one.high for _, one in readers], axis=0).astype(np.float64)
-    costs = [(_expected(readers, made), made) for made in _choices(reach, top, site.limit)]
+    largest = float(reach.max(initial=0.0))
+    alive = reach > largest / MOST**2
+    if not alive.any():
+        return None
+    weights = np.max([_reach_of_weights(layer) for layer, _ in readers], axis=0)
+    weights = np.maximum(weights, weights.max(initial=0.0) / MOST) + np.finfo(np.float64).tiny
+    costs = [(_expected(readers, np.ones(site.channels)), np.ones(site.channels))]
+    for balance in BALANCES:
+        made = np.where(alive, weights ** (1 - balance) / np.where(alive, reach, 1.0) ** balance, 0.0)
+        made = _bounded(np.where(alive, made * (largest / (made * reach).max()), 1.0), reach, site.limit)
+        costs.append((_expected(readers, made), made))
     best, chosen = min(costs, key=lambda pair: pair[0])
     return chosen if best < GAIN * costs[0][0] else None
 
 
-def _choices(reach: Array, top: Array, limit: float | None) -> Sequence[Array]:
-    """The channels as they are, then nearer and nearer to one reach for all."""
-    largest = float(reach.max(initial=0.0))
-    alive = reach > largest / MOST**2
-    ratio = np.where(alive, largest / np.where(alive, reach, 1.0), 1.0)
-    ceiling = np.full(len(reach), MOST)
-    if limit is not None:
-        ceiling = np.maximum(np.minimum(ceiling, limit / np.maximum(HEADROOM * top, limit / MOST)), 1.0)
-    return [np.minimum(ratio**strength, ceiling) for strength in STRENGTHS]
+def _bounded(made: Array, reach: Array, limit: float | None) -> Array:
+    """Below a clip channels are only raised, and not near to it."""
+    if limit is None:
+        return np.clip(made, 1 / MOST, MOST)
+    return np.clip(made, 1.0, np.maximum(np.minimum(MOST, limit / np.maximum(HEADROOM * reach, limit / MOST)), 1.0))
+
+
+def _reach_of_weights(layer: Layer) -> Array:
+    """Largest weight by which each input channel is read, relative to the largest of the same output."""
+    sizes = np.abs(layer.weights.astype(np.float64))
+    peaks = sizes.max(axis=(1, 2), keepdims=True)
+    relative = np.divide(sizes, peaks, out=np.zeros_like(sizes), where=peaks > 0).max(axis=2)
+    return np.asarray(relative.reshape(layer.groups, -1, layer.weights.shape[1]).max(axis=1).reshape(-1))
 
 
 def _expected(readers: Sequence[tuple[Layer, Statistics]], made: Array) -> float:

@@ -45,19 +45,25 @@ def rounded(layer: Layer, grid: Grid, seen: Statistics, *, is_centred: bool) -> 
     for (start, end), product in zip(seen.blocks, seen.products, strict=True):
         means = seen.means()[:, start:end] if is_centred else None
         spread = _correlation(product, seen.count, means)
-        made[..., start:end] = _one_by_one(weights[..., start:end], spread, scales, zeros, (grid.low, grid.high))
+        part = weights[..., start:end]
+        plain = nearest(part.reshape(-1, end - start), grid).reshape(part.shape)
+        clever = _one_by_one(part, spread, scales, zeros, (grid.low, grid.high))
+        gaps = [part - (one - zeros[:, :, None]) * scales[:, :, None] for one in (plain, clever)]
+        losses = [((gap @ spread) * gap).sum(axis=2, keepdims=True) for gap in gaps]
+        made[..., start:end] = np.where(losses[1] < losses[0], clever, plain)
     return made.reshape(layer.weights.shape)
 
 
 def _correlation(product: Array, count: int, means: Array | None) -> Array:
+    """Correlations in units of the mean square, so that their size plays no part."""
     found = product.astype(np.float64) / max(count, 1)
     if means is not None:
         found -= means[:, :, None] * means[:, None, :]
-    squares = np.einsum("gkk->gk", found)
-    damping = DAMPING * squares.mean(axis=1) + np.finfo(np.float64).tiny ** 0.5
     places = np.arange(found.shape[1])
-    found[:, places, places] = np.maximum(squares, 0) + damping[:, None]
-    return found
+    squares = np.maximum(found[:, places, places], 0)
+    found[:, places, places] = squares
+    unit = squares.mean(axis=1)[:, None, None]
+    return np.where(unit > 0, found / np.where(unit > 0, unit, 1.0), np.eye(len(places)))
 
 
 def _one_by_one(weights: Array, spread: Array, scales: Array, zeros: Array, ends: tuple[int, int]) -> Array:
@@ -80,7 +86,15 @@ def _one_by_one(weights: Array, spread: Array, scales: Array, zeros: Array, ends
 
 def _compensation(spread: Array) -> Array:
     """Upper Cholesky factor of the inverse: row k tells how later inputs make good for k."""
-    return np.asarray(np.linalg.cholesky(np.linalg.inv(spread)).transpose(0, 2, 1))
+    places = np.arange(spread.shape[1])
+    for damping in (DAMPING, 10 * DAMPING, 100 * DAMPING):
+        damped = spread.copy()
+        damped[:, places, places] += damping
+        try:
+            return np.asarray(np.linalg.cholesky(np.linalg.inv(damped)).transpose(0, 2, 1))
+        except np.linalg.LinAlgError:  # sums of 32-bit numbers are not always those of real inputs
+            continue
+    return np.broadcast_to(np.eye(len(places)), spread.shape)
 
 
 def bias_shift(layer: Layer, grid: Grid, integers: Array, seen: Statistics) -> Array:
