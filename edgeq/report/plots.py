@@ -6,8 +6,6 @@ import base64
 import contextlib
 import io
 import logging
-import os
-import tempfile
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -30,9 +28,7 @@ LIMIT_DB = 80.0
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Matplotlib with a cache folder that it may write, without advice, and with our settings for a while."""
-    if "MPLCONFIGDIR" not in os.environ and not os.access(os.path.expanduser("~"), os.W_OK):  # noqa: PTH111
-        os.environ["MPLCONFIGDIR"] = tempfile.gettempdir()
+    """Matplotlib without advice, and with our settings for a while."""
     logging.getLogger("matplotlib").setLevel(logging.ERROR)
     import matplotlib as mpl
 
@@ -58,16 +54,20 @@ def layers(rows: Sequence[OperatorAnalysis]) -> str:
     """SQNR over the operators in order: accumulated, alone, and what is possible."""
     figure, (axes,) = _figure(9, 3)
     measured = [(place, row) for place, row in enumerate(rows) if not row.unavailable]
-    for name, style in (("accumulated_db", "o-"), ("alone_db", "s-"), ("expected_db", "k--")):
+    for name, label, style in (
+        ("accumulated_db", "accumulated", "o-"),
+        ("alone_db", "alone", "s-"),
+        ("expected_db", "possible", "k--"),
+    ):
         points = [(place, min(value, LIMIT_DB)) for place, row in measured if (value := getattr(row, name)) is not None]
-        axes.plot([x for x, _ in points], [y for _, y in points], style, label=name[:-3], markersize=3, linewidth=1)
+        axes.plot([x for x, _ in points], [y for _, y in points], style, label=label, markersize=3, linewidth=1)
     wrong = [place for place, row in measured if row.why]
     for place in wrong:
         axes.axvline(place, color="tab:red", alpha=0.4, linewidth=3)
     axes.set(xlabel="operator, in order of execution", ylabel=f"SQNR in dB (at most {LIMIT_DB:.0f} shown)")
     ticks = [place for place, _ in enumerate(rows)][:: max(1, len(rows) // 30)]
     axes.set_xticks(ticks, ["in" if rows[place].index < 0 else str(rows[place].index) for place in ticks])
-    axes.legend(loc="lower left")
+    axes.legend(loc="best")
     axes.grid(alpha=0.3)
     return _url(figure)
 
