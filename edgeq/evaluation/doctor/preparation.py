@@ -148,7 +148,7 @@ def _bare(fed: Array, tensor: TensorSpec) -> Array:
 
 
 def _rival(given: Answers, other: Answers, variant: Variant, name: str) -> Rival | None:
-    """The comparison by labels; without them by how distinct the answers are, then by how sure."""
+    """The comparison by labels; without them by how distinct the answers are, which goes first, then by how sure."""
     if not np.isfinite(other.outputs).all() or given.outputs.shape != other.outputs.shape:
         return None
     own, its = given.fit(), other.fit()
@@ -158,7 +158,7 @@ def _rival(given: Answers, other: Answers, variant: Variant, name: str) -> Rival
     (distinct, its_distinct), (sure, its_sure) = pairs
     merit = float((its_distinct * its_sure).mean())
     if its_distinct.mean() >= MUCH * distinct.mean():
-        return _compared(variant, name, distinct, its_distinct, "distinctness of answers", merit)
+        return _compared(variant, name, distinct, its_distinct, "distinctness of answers", 1 + merit)
     if its_distinct.mean() >= ALIKE * distinct.mean():
         return _compared(variant, name, sure, its_sure, "confidence of answers", merit)
     return None
