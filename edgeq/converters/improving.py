@@ -14,7 +14,7 @@ from edgeq.quantization import equalization, rounding
 from edgeq.quantization.equalization import Site
 from edgeq.quantization.layers import Layer, Statistics
 from edgeq.quantization.rounding import Grid
-from edgeq.types import Dataset, ModelGraph, Progress
+from edgeq.types import Dataset, ModelGraph, Plan, Progress
 
 Array = NDArray[Any]
 SAMPLES = 32
@@ -46,6 +46,11 @@ def spread(dataset: Dataset, graph: ModelGraph) -> tuple[Samples, int]:
         pool[place] for place in np.unique(np.linspace(0, len(pool) - 1, min(SAMPLES, len(pool))).round().astype(int))
     ]
     return lambda count: datasets.samples(dataset, graph, chosen[:count]), len(chosen)
+
+
+def is_per_channel(plan: Plan) -> bool:
+    """Whether each output's weights have a scale of their own."""
+    return plan.scheme.default.granularity == "per-channel"
 
 
 def observed(

@@ -23,8 +23,8 @@ MOST = 4096.0
 """No channel is multiplied by more than this, or by less than its inverse."""
 HEADROOM = 3.0
 """How far beyond the largest value seen a clip must stay: other samples reach further."""
-GAIN = 0.95
-"""Expected error, relative to the one before, from which on a change is worth it."""
+GAIN = 0.5
+"""Expected error, relative to the one before, from which on a change is worth it: what is expected is rough."""
 _STEPS = 255.0
 _WEIGHT_STEPS = 254.0
 

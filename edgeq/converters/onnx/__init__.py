@@ -159,7 +159,9 @@ def _static(job: _Job) -> Made:
     nodes = static.chosen(model, _excluded(job, original, model))
     names = {node.name for node in nodes}
     looked = improving.spread(_dataset(job), job.graph)
-    model, known, more = improve.improved(model, names, *looked, job.folder, where, job.progress)
+    model, known, more = improve.improved(
+        model, names, *looked, job.folder, where, job.progress, is_per_channel=improving.is_per_channel(job.plan)
+    )
     nodes = [node for node in model.graph.node if node.name in names]
     _keep(job, model)
     found = _ranges(job, model, static.float_activations(model, nodes))

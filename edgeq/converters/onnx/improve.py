@@ -28,15 +28,20 @@ def improved(
     folder: Path,
     where: str,
     progress: Progress,
+    *,
+    is_per_channel: bool,
 ) -> tuple[Any, Known, list[str]]:
-    """The model with equalized channels, the layers among those nodes with what they read, and notes."""
+    """The model with equalized channels, the layers among those nodes with what they read, and notes.
+
+    Weights with one scale for all outputs would pay for channels that are raised where they are made.
+    """
     layers = {name: layer for name, layer in reading.layers(model).items() if name in names}
     sources = {layer.source for layer in layers.values()}
     outputs = [item.name for item in model.graph.output]
     with prepare.blaming(where):
         stream = calibration.watch(model, sources, samples(count), folder, where)
         known = improving.observed(layers, stream, outputs, count, progress)
-        places = reading.channel_sites(model, layers)
+        places = reading.channel_sites(model, layers) if is_per_channel else []
         after, changed = improving.equalized(known, places)
         if not changed:
             return model, known, []

@@ -107,7 +107,12 @@ def _quantized(job: Job) -> tuple[bytes, list[str]]:
     notes = [_restored_note(restored)] if restored else []
     known, found = None, {}
     if job.plan.scheme.is_static:
-        known, more = improve.improved(model, *improving.spread(_dataset(job), job.graph), job.progress)
+        known, more = improve.improved(
+            model,
+            *improving.spread(_dataset(job), job.graph),
+            job.progress,
+            is_per_channel=improving.is_per_channel(job.plan),
+        )
         notes += more
         found = _ranges(job, model, names, flatbuffer.dump(model))
     _keep(job, model, names)

@@ -25,13 +25,18 @@ _BIASES = {"FLOAT32": np.float32, "INT32": np.int32, "INT64": np.int64}
 _THREADS = 4
 
 
-def improved(model: Any, samples: Samples, count: int, progress: Progress) -> tuple[Known, list[str]]:
-    """Equalize the model's channels; its layers with what they read, and notes. Names are numbered."""
+def improved(
+    model: Any, samples: Samples, count: int, progress: Progress, *, is_per_channel: bool
+) -> tuple[Known, list[str]]:
+    """Equalize the model's channels; its layers with what they read, and notes. Names are numbered.
+
+    Weights with one scale for all outputs would pay for channels that are raised where they are made.
+    """
     layers = reading.layers(model)
     sources = {layer.source for layer in layers.values()}
     outputs = [model.subgraphs[0].tensors[index].name.decode() for index in model.subgraphs[0].outputs]
     known = improving.observed(layers, _watch(model, sources, outputs, samples(count)), outputs, count, progress)
-    places = reading.channel_sites(model, layers)
+    places = reading.channel_sites(model, layers) if is_per_channel else []
     after, changed = improving.equalized(known, places)
     if not changed:
         return known, []
