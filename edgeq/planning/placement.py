@@ -12,7 +12,7 @@ from edgeq.planning import view as views
 from edgeq.planning.ground import QUANTIZED, UNTOUCHED, Placed, Survey, fits
 from edgeq.planning.rules import Subject
 from edgeq.planning.view import View
-from edgeq.planning.written import EIGHT_BITS_ONLY, before_weights, is_folded, why_float
+from edgeq.planning.written import before_weights, in_eight_bits, is_folded, why_float
 from edgeq.types import FLOAT32, Check, Operator, OperatorRow, OperatorTable, Scheme, Signature, TensorSpec
 
 _EXPANDING = {"tflite": ("DEQUANTIZE",), "onnx": ("Cast", "DequantizeLinear")}
@@ -218,7 +218,7 @@ def wanted_of(look: View, operator: Operator, default: Signature) -> Signature:
     """The signature that a scheme's default comes to for one operator."""
     if not views.weights(look, operator):
         return Signature(activations=default.activations)
-    if default.weights == "int4" and operator.type in EIGHT_BITS_ONLY:
+    if default.weights == "int4" and in_eight_bits(operator):
         default = dataclasses.replace(default, weights="int8")
     if views.bias(look, operator) is None:
         return dataclasses.replace(default, bias=None)

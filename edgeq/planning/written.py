@@ -127,6 +127,12 @@ EIGHT_BITS_ONLY = ("DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "ConvTranspose", "GRU"
 they lose too much (embeddings: 14 dB became 7). So do ONNX convolutions in groups."""
 
 
+def in_eight_bits(operator: Operator) -> bool:
+    """Whether a layer's weights stay 8 bits where a scheme wants 4."""
+    grouped = operator.type == "Conv" and operator.attributes.get("group", 1) != 1
+    return grouped or operator.type in EIGHT_BITS_ONLY
+
+
 def operators_of(model_format: str, scheme: str) -> frozenset[str]:
     """Operators that edgeq's converter of a format can write in integers under a scheme; empty for none."""
     if scheme in OWN_LISTS:

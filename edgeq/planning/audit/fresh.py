@@ -108,7 +108,7 @@ def _computed(ask: Ask, default: Signature, strict: bool) -> Verdict:
 def _wanted(ask: Ask, default: Signature, weighted: bool) -> Signature:
     if not weighted:
         return Signature(activations=default.activations)
-    is_wide = default.weights == "int4" and ask.operator.type in written.EIGHT_BITS_ONLY
+    is_wide = default.weights == "int4" and written.in_eight_bits(ask.operator)
     return Signature(
         activations=default.activations,
         weights="int8" if is_wide else default.weights,
