@@ -147,9 +147,15 @@ def elements(tensor: TensorSpec) -> int:
     return count
 
 
-def channels(operator: Operator, tensor: TensorSpec) -> int:
-    """Number of output channels of a layer's weights: how many scales per-channel quantization stores."""
+def channel_axis(operator: Operator, tensor: TensorSpec) -> int | None:
+    """Axis of the output channels of a layer's weights; None where the tensor has no such axis."""
     axis = _CHANNEL_AXIS.get(operator.type, 0)
     if operator.type == "Gemm" and not operator.attributes.get("transB"):
         axis = -1
-    return max(tensor.shape[axis], 1) if -len(tensor.shape) <= axis < len(tensor.shape) else 1
+    return axis if -len(tensor.shape) <= axis < len(tensor.shape) else None
+
+
+def channels(operator: Operator, tensor: TensorSpec) -> int:
+    """Number of output channels of a layer's weights: how many scales per-channel quantization stores."""
+    axis = channel_axis(operator, tensor)
+    return 1 if axis is None else max(tensor.shape[axis], 1)

@@ -91,6 +91,7 @@ def planned(graph: ModelGraph, target: str, wish: Wish) -> planning.Planned:
         prefer=wish.prefer,
         scheme=wish.scheme,
         observations=observed.load(profile.name),
+        spread=planning.spreads.of_weights(graph),
     )
 
 
