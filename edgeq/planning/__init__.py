@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from edgeq.errors import PlanError
 from edgeq.planning import arriving, draft, explain, fingerprint, ground, rejected, risks, schemes
@@ -94,33 +94,16 @@ def settled(found: Planned, taken: Plan, tried: Sequence[Rejected]) -> Plan:
     return dataclasses.replace(_explained(option), rejected=(*told, *kept), tables_sha256=found.chosen.tables_sha256)
 
 
-def choose(
-    graph: ModelGraph,
-    target: Target,
-    tables: Mapping[str, OperatorTable],
-    *,
-    budgets: Budgets = _UNLIMITED,
-    prefer: Prefer = "latency",
-    scheme: str | None = None,
-) -> Plan:
+def choose(graph: ModelGraph, target: Target, tables: Mapping[str, OperatorTable], **asked: Any) -> Plan:
     """The chosen one of `plan`."""
-    return plan(graph, target, tables, budgets=budgets, prefer=prefer, scheme=scheme).chosen
+    return plan(graph, target, tables, **asked).chosen
 
 
 def candidates(
-    graph: ModelGraph,
-    target: Target,
-    tables: Mapping[str, OperatorTable],
-    *,
-    budgets: Budgets = _UNLIMITED,
-    prefer: Prefer = "latency",
-    scheme: str | None = None,
+    graph: ModelGraph, target: Target, tables: Mapping[str, OperatorTable], **asked: Any
 ) -> tuple[Plan, ...]:
-    """Every plan that could be tried, the best first; those that are not ok stand last.
-
-    There is always at least one plan. Raises what `plan` raises.
-    """
-    return tuple(option.plan for option in _options(graph, target, tables, Asked(budgets, prefer, scheme)))
+    """Every plan that could be tried, the best first; those that are not ok stand last. There is always one."""
+    return plan(graph, target, tables, **asked).candidates
 
 
 def _options(graph: ModelGraph, target: Target, tables: Mapping[str, OperatorTable], asked: Asked) -> list[Option]:

@@ -17,7 +17,6 @@ from edgeq.planning.spread import Spread
 from edgeq.planning.view import View
 from edgeq.types import Operator, Risk
 
-_INTEGERS = ("int8", "uint8", "int16", "uint16")
 _FINE_SHARE = 0.05
 """Part of a risk that is left with int16 activations, whose steps are 256 times finer."""
 
@@ -62,7 +61,9 @@ def depthwise(look: View) -> set[int]:
 
 def wide_channels(placed: Iterable[Placed], found: Spread) -> set[int]:
     """Channels of very different ranges share one scale, which leaves the small ones few steps."""
-    shared = (one for one in placed if one.signature.granularity == "per-tensor" and one.signature.weights in _INTEGERS)
+    shared = (
+        one for one in placed if one.signature.granularity == "per-tensor" and one.signature.weights in views.INTEGERS
+    )
     return {one.operator.index for one in shared if found.get(one.operator.index, 1.0) >= spread.WIDE}
 
 
@@ -139,4 +140,4 @@ def _is_depthwise(look: View, operator: Operator) -> bool:
 
 
 def _is_integer(one: Placed) -> bool:
-    return one.placement == "cpu" and one.signature.activations in _INTEGERS
+    return one.placement == "cpu" and one.signature.activations in views.INTEGERS

@@ -10,7 +10,6 @@ from edgeq.types import Operator, Scheme
 
 _WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 _CLIPS = ("Relu", "Clip")
-_INTEGERS = ("int8", "uint8", "int16", "uint16")
 _NOT_WRITTEN = "edgeq's converter does not write it in integers"
 
 WRITTEN = {
@@ -173,7 +172,7 @@ def _why_float_onnx(look: View, operator: Operator, before: frozenset[int], carr
     source = look.producers.get(operator.inputs[0]) if operator.inputs else None
     if operator.type in _CLIPS or _is_bias(look, operator):
         made = carried.get(operator.inputs[0], "float32") if source else "float32"
-        return None if made in _INTEGERS else "it belongs to the layer before it, which does"
+        return None if made in views.INTEGERS else "it belongs to the layer before it, which does"
     if operator.type in _WEIGHTED or before.intersection(operator.outputs):
         return None
     return "no weights follow it, and edgeq's converter leaves such ends"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from edgeq.planning import view as views
-from edgeq.planning.audit.ask import NARROW, Ask, Verdict, broken, has_float, where_broken
+from edgeq.planning.audit.ask import Ask, Verdict, broken, has_float, where_broken
 from edgeq.planning.view import View
 from edgeq.types import Operator, Signature, TensorSpec
 
@@ -14,7 +14,7 @@ def verdict(ask: Ask, strict: bool) -> Verdict:
     """The first rule that applies to the data types in the file decides."""
     look, operator = ask.look, ask.operator
     found = stored(look, operator)
-    bound = any(tensor.dtype in NARROW for tensor in views.operands(look, operator))
+    bound = any(tensor.dtype in views.QUANTIZED for tensor in views.operands(look, operator))
     wrong = broken(ask)
     if wrong is not None:
         fallen = where_broken(ask, wrong, str(found), str(found), strict)
@@ -27,7 +27,7 @@ def verdict(ask: Ask, strict: bool) -> Verdict:
 def _of_stored(ask: Ask, found: Signature, strict: bool, bound: bool) -> Verdict:
     """By the data types in the file; `bound` to integers is what reads them itself."""
     weighted = found.weights is not None
-    if found.activations not in NARROW and found.weights not in NARROW:
+    if found.activations not in views.QUANTIZED and found.weights not in views.QUANTIZED:
         if found.activations not in views.FLOATS:
             return Verdict("cpu", str(found), "carries-integers")
         fine = has_float(ask, strict=strict, weighted=weighted)

@@ -10,7 +10,6 @@ from edgeq.planning import view as views
 from edgeq.planning.view import View
 from edgeq.types import Operator, OperatorRow, OperatorTable, Scheme, Signature
 
-NARROW = ("int8", "uint8", "int16", "uint16", "int4", "float16")
 _BASIC_FALLS = {"cpu": "cpu", "float": "float"}
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from edgeq.planning import view as views
 from edgeq.planning.audit import figures
-from edgeq.planning.audit.scene import NARROW, Finding, Scene
+from edgeq.planning.audit.scene import Finding, Scene
 from edgeq.types import Check
 
 _GONE = ("constants-only", "folded")
@@ -84,7 +84,7 @@ def _quantized(scene: Scene) -> int:
     look, pairs = scene.look, list(zip(scene.look.graph.operators, scene.plan.operators, strict=True))
     layers = [one for operator, one in pairs if views.weights(look, operator)]
     placed = [one for one in layers or [one for _, one in pairs] if one.placement in ("cpu", "gpu", "npu")]
-    return sum(not set(figures.parts(one.signature)[:2]).isdisjoint(NARROW) for one in placed)
+    return sum(not set(figures.parts(one.signature)[:2]).isdisjoint(views.QUANTIZED) for one in placed)
 
 
 def _limits(scene: Scene) -> Iterator[tuple[str, Expected]]:

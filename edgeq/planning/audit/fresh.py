@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from edgeq.planning import view as views
 from edgeq.planning import written
 from edgeq.planning.audit.ask import (
-    NARROW,
     Ask,
     Verdict,
     broken,
@@ -61,14 +60,14 @@ def _plain(ask: Ask) -> Verdict | None:
     if written.is_folded(look, operator):
         kind = ask.made.get(operator.inputs[0], ask.scheme.default.activations)
         kind = ask.made.get(operator.inputs[0], "float32") if operator.subgraph else kind
-        return Verdict("cpu" if kind in NARROW else "float", kind, "folded")
+        return Verdict("cpu" if kind in views.QUANTIZED else "float", kind, "folded")
     return None
 
 
 def _reason_for_float(ask: Ask, default: Signature) -> str | None:
     if ask.operator.index in ask.kept:
         return "kept-in-float"
-    if default.weights not in NARROW:
+    if default.weights not in views.QUANTIZED:
         return None
     left = written.why_float(ask.look, ask.operator, ask.scheme, ask.before, ask.made)
     return None if left is None else "left-in-float"
@@ -84,14 +83,15 @@ def _moved(ask: Ask, default: Signature) -> Verdict | None:
     kind = "float32" if in_float or port else default.activations
     if not any(matches(one, kind, None) for one in signatures(ask.row, kind)):
         return None
-    return Verdict("cpu" if kind in NARROW else "float", kind, "passes-quantization")
+    return Verdict("cpu" if kind in views.QUANTIZED else "float", kind, "passes-quantization")
 
 
 def _computed(ask: Ask, default: Signature, strict: bool) -> Verdict:
     """By the row's signatures: as wanted, expanded, in float, or not at all."""
     weighted = bool(views.weights(ask.look, ask.operator))
     can_float = has_float(ask, strict=strict, weighted=weighted)
-    if default.activations not in NARROW and not (weighted and default.weights in NARROW) and can_float:
+    stores_less = weighted and default.weights in views.QUANTIZED
+    if default.activations not in views.QUANTIZED and not stores_less and can_float:
         return Verdict("float", floating_signature(ask), "stays-float")
     wanted = _wanted(ask, default, weighted)
     expands = ask.scheme.expands_weights

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from edgeq.planning import schemes, written
 from edgeq.planning import view as views
 from edgeq.planning.audit import checks, figures, verdicts
-from edgeq.planning.audit.scene import NARROW, Finding, Scene, ask_of, inner_rule, kept_in_float, ladder
+from edgeq.planning.audit.scene import Finding, Scene, ask_of, inner_rule, kept_in_float, ladder
 from edgeq.types import Placement, Predicted, Rejected, Scheme, Signature
 
 
@@ -126,7 +126,7 @@ def _takes_channels(scene: Scene, static: tuple[Placement, ...]) -> bool:
 
 def _in_float(one: Placement) -> bool:
     kind, weights = figures.parts(one.signature)[:2]
-    return one.placement in ("float", "refused") or (kind not in NARROW and weights not in NARROW)
+    return one.placement in ("float", "refused") or (kind not in views.QUANTIZED and weights not in views.QUANTIZED)
 
 
 def _gives(scene: Scene, scheme: Scheme, worked: Scene) -> bool:

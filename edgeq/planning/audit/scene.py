@@ -13,8 +13,6 @@ from edgeq.planning.sensitive import always_float, sensitive
 from edgeq.planning.view import View
 from edgeq.types import OperatorTable, Placement, Plan, RuntimeSpec, Scheme, Target
 
-NARROW = ("int8", "uint8", "int16", "int4", "float16")
-
 
 class Finding(NamedTuple):
     """One claim of a plan that does not follow: what the plan says and what follows instead."""

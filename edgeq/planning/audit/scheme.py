@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from edgeq.planning import schemes
 from edgeq.planning import view as views
 from edgeq.planning.audit import arrived, figures
-from edgeq.planning.audit.scene import NARROW, Finding, Scene, inner_rule, ladder
+from edgeq.planning.audit.scene import Finding, Scene, inner_rule, ladder
 from edgeq.types import FLOAT32, Scheme
 
 _FRAMED = ("folded", "falls-back-to-float", "operator-unknown", "constraint-violated", "left-in-float")
@@ -59,7 +59,7 @@ def _overrides(scene: Scene) -> dict[int, str]:
         if graph.format == "onnx" and scheme.is_static and rule in _FRAMED:
             continue
         kind, weights, _, granularity = figures.parts(one.signature)
-        in_float = one.placement == "float" or (kind not in NARROW and weights not in NARROW)
+        in_float = one.placement == "float" or (kind not in views.QUANTIZED and weights not in views.QUANTIZED)
         coarser = granularity not in (None, scheme.default.granularity)
         wider = scheme.expands_weights and weights not in (None, scheme.default.weights)
         if (scheme.is_static or rule == "falls-back-to-float") if in_float else (coarser or wider):

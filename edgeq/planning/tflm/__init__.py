@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from edgeq.models.liveness import ALIGNMENT_BYTES
+from edgeq.planning import view as views
 from edgeq.planning.tflm import head, structs
 from edgeq.planning.tflm.borders import with_borders
 from edgeq.planning.tflm.kernels import Needs, needs
@@ -21,8 +22,6 @@ from edgeq.planning.tflm.structs import CORTEX_M, WHEEL, Build
 from edgeq.types import ModelGraph, Target, TensorSpec
 
 __all__ = ["CORTEX_M", "WHEEL", "Arena", "Build", "arena", "arena_bytes", "build_for"]
-
-QUANTIZED = ("int8", "uint8", "int16", "int4")
 
 
 class Arena(NamedTuple):
@@ -141,7 +140,7 @@ def _scales(tensor: TensorSpec) -> int:
     """Scales of a tensor; one that is to be quantized has a single scale."""
     if tensor.quantization:
         return len(tensor.quantization.scales)
-    return 1 if tensor.dtype in QUANTIZED else 0
+    return 1 if tensor.dtype in views.QUANTIZED else 0
 
 
 def _operands(graph: ModelGraph, number: int, build: Build) -> Operands:
