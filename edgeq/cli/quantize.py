@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -15,31 +14,15 @@ if TYPE_CHECKING:
 
 
 @click.command("quantize", short_help="Plan, convert to INT8, score against float.")
-@common.model_argument
-@common.target
-@common.data
-@common.output
-@common.wishes
-@common.resume
+@common.converting
 @common.as_json
 @common.talk
-def command(
-    model: Path,
-    target: str,
-    data: str,
-    output: Path | None,
-    resume: bool,
-    as_json: bool,
-    quiet: bool,
-    **options: Any,
-) -> None:
+def command(as_json: bool, quiet: bool, **options: Any) -> None:
     """Plan, convert, score against float. Exit code 3 when no scheme keeps the accuracy."""
     from edgeq import workflow
 
     with common.progress(quiet) as progress:
-        found = workflow.quantize(
-            model, target, data, output=output, wish=common.wish_of(options), resume=resume, progress=progress
-        )
+        found = workflow.quantize(**common.conversion_of(options), progress=progress)
     show(found, as_json=as_json, quiet=quiet, verbose=options["verbose"])
 
 
