@@ -29,7 +29,7 @@ def command(as_json: bool, quiet: bool, **options: Any) -> None:
 def show(found: QuantizedModel | Refused, *, as_json: bool, quiet: bool, verbose: bool) -> None:
     """Show a conversion, or the plan that refused it; raises Refusal where the answer is no."""
     from edgeq import workflow
-    from edgeq.report import json, terminal
+    from edgeq.report import json, plans, terminal
 
     if isinstance(found, workflow.Refused):
         refuse(found, as_json=as_json)
@@ -38,7 +38,7 @@ def show(found: QuantizedModel | Refused, *, as_json: bool, quiet: bool, verbose
         common.print_json(json.quantize(found))
     elif not quiet:
         if verbose:
-            common.show(terminal.plan(found.plan))
+            common.show(plans.plan(found.plan))
         common.show(terminal.quantize(found))
     if not workflow.holds(found):
         raise common.Refusal
@@ -46,10 +46,10 @@ def show(found: QuantizedModel | Refused, *, as_json: bool, quiet: bool, verbose
 
 def refuse(found: Refused, *, as_json: bool) -> None:
     """Show the plan that says no, and end with exit code 3."""
-    from edgeq.report import json, terminal
+    from edgeq.report import json, plans
 
     if as_json:
         common.print_json(json.document(plan=json.plan(found.plan)))
     else:
-        common.show(terminal.plan(found.plan), to_stderr=True)
+        common.show(plans.plan(found.plan), to_stderr=True)
     raise common.Refusal

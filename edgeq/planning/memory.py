@@ -37,8 +37,8 @@ Stored = tuple[str, int]
 Stores = frozenset[tuple[int, str] | tuple[int, Stored]]
 """What tells one arena from another: the data types of activations, and the layers where they matter."""
 
-Arenas = dict[Stores, int]
-"""Bytes of one runtime's arena: schemes share most of them."""
+Arenas = dict[Stores, arenas.Parts]
+"""The arenas of one runtime: schemes share most of them."""
 
 
 def predict(
@@ -56,12 +56,15 @@ def predict(
     layers = {} if as_is or not arenas.needs_weights(runtime.name) else layouts(look, placed)
     key: Stores = frozenset([*kinds.items(), *layers.items()])
     if key not in known:
-        known[key] = arenas.arena_bytes(runtime.name, retyped(look, kinds, layers), target)
-    activations_bytes = known[key]
+        known[key] = arenas.parts(runtime.name, retyped(look, kinds, layers), target)
+    arena_bytes = sum(known[key].values())
     resident_bytes = 0 if target.kind == "mcu" else flash_bytes
     resident_bytes += 0 if as_is else _expanded_bytes(look, placed)
     return PlannedMemory(
-        flash_bytes=flash_bytes, ram_bytes=activations_bytes + resident_bytes, arena_bytes=activations_bytes
+        flash_bytes=flash_bytes,
+        ram_bytes=arena_bytes + resident_bytes,
+        arena_bytes=arena_bytes,
+        arena_parts_bytes=known[key],
     )
 
 

@@ -21,7 +21,7 @@ from edgeq.planning.tflm.operands import Operands
 from edgeq.planning.tflm.structs import CORTEX_M, WHEEL, Build
 from edgeq.types import ModelGraph, Target, TensorSpec
 
-__all__ = ["CORTEX_M", "WHEEL", "Arena", "Build", "arena", "arena_bytes", "build_for"]
+__all__ = ["CORTEX_M", "WHEEL", "Arena", "Build", "arena", "build_for", "parts"]
 
 
 class Arena(NamedTuple):
@@ -45,9 +45,9 @@ class Arena(NamedTuple):
         return self.activations + self.persistent
 
 
-def arena_bytes(graph: ModelGraph, target: Target) -> int:
-    """Bytes that the runtime will report on a target for a file, or for a planned graph once it is converted."""
-    return arena(with_borders(graph), build_for(target)).total
+def parts(graph: ModelGraph, target: Target) -> dict[str, int]:
+    """What the runtime will report on a target for a file, or for a planned graph once it is converted, by part."""
+    return arena(with_borders(graph), build_for(target))._asdict()
 
 
 def build_for(target: Target) -> Build:
