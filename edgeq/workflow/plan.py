@@ -95,11 +95,6 @@ def planned(graph: ModelGraph, target: str, wish: Wish) -> planning.Planned:
     )
 
 
-def candidates(graph: ModelGraph, target: str, wish: Wish) -> list[Plan]:
-    """Every plan that can be tried, best first."""
-    return [candidate for candidate in planned(graph, target, wish).candidates if candidate.ok]
-
-
 def write(folder: Path, found: Plan, graph: ModelGraph, target: str) -> None:
     """Write plan.json, with where model and target are, so that it can be checked alone."""
     is_file = Path(target).suffix in (".yaml", ".yml") or len(Path(target).parts) > 1
