@@ -10,13 +10,14 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 TARGET := generic-linux-$(shell uname -m)
 EXAMPLE := examples/digits
 
-.PHONY: help install demo test lint bench clean
+.PHONY: help install demo test lint bench agreement clean
 
 help:
 	@echo "make demo     run the main job on the shipped example: float model in, numbers measured on this host out"
 	@echo "make test     set up everything a developer needs, then run all tests"
 	@echo "make lint     ruff, mypy, import-linter, codespell"
 	@echo "make bench    speed and memory against the underlying libraries, tables of external tools; writes build/bench.json"
+	@echo "make agreement  what the planner says against what really runs; writes build/agreement.json"
 	@echo "make install  only set up: .venv and the Debian packages that tests need"
 	@echo "make clean    remove what was built and all caches; .venv stays"
 	@echo "PYTHON=python3.12 make ... takes another Python (3.10 to 3.13) for a new .venv"
@@ -52,6 +53,9 @@ lint: .venv/.install
 
 bench: .venv/.install
 	$(BIN)/python tests/bench/run.py
+
+agreement: .venv/.install
+	$(BIN)/python tests/bench/agreement.py
 
 clean:
 	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -18,7 +18,19 @@ from edgeq.errors import BuildError, CompilerRefused, ConvertError, ModelError
 from edgeq.planning import arriving, placement
 from edgeq.planning import view as views
 from edgeq.testing import fused, planned
-from edgeq.types import Case, Constraint, Dataset, ModelGraph, OperatorTable, Plan, Port, RuntimeSpec, Signature, Target
+from edgeq.types import (
+    Case,
+    Constraint,
+    Dataset,
+    ModelGraph,
+    Operator,
+    OperatorTable,
+    Plan,
+    Port,
+    RuntimeSpec,
+    Signature,
+    Target,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -35,6 +47,8 @@ DENIED = ("falls-back-to-float", "falls-back-to-cpu", "constraint-violated", "op
 """Rules by which an operator does not get what the scheme wants of it; `refused` is another."""
 NOT_RUN = "not run: "
 """What the reality of a row begins with that nothing was asked about."""
+_PRODUCTS = ("MatMul", "BATCH_MATMUL", "FULLY_CONNECTED")
+"""Operators that may have two activations instead of weights."""
 _OF_MEMORY = ("fits-ram", "fits-model-budget", "fits-flash")
 
 
@@ -202,8 +216,7 @@ def _said_no(scene: Scene, seat: Seat, plan: Plan, denied: Sequence[Case]) -> tu
 
     Operators that were refused by their signatures are left to the prover.
     """
-    failed = {check.rule for check in plan.checks if not check.ok}
-    if failed <= set(_OF_MEMORY):
+    if {check.rule for check in plan.checks if not check.ok} <= set(_OF_MEMORY):
         return f"{NOT_RUN}it is about memory, not about operators", []
     found = _converted(scene, plan)
     if isinstance(found, str):
@@ -212,49 +225,57 @@ def _said_no(scene: Scene, seat: Seat, plan: Plan, denied: Sequence[Case]) -> tu
         ran = _ENGINES[seat.engine](Trial(scene, seat, plan, found, models.read(found)))
     except ModelError as error:
         return f"the runtime refuses it: {error.message}", []
+    return _not_as_asked(plan, ran, denied)
+
+
+def _not_as_asked(plan: Plan, ran: Ran, denied: Sequence[Case]) -> tuple[str, list[str]]:
     if ran.quantized == 0:
         return "nothing of it is computed as asked", []
-    if any(one.placement == "refused" for one in plan.operators) and denied:
+    if plan.scheme.name == "as_is" and ran.quantized < ran.layers:
+        return f"{ran.quantized} of {ran.layers} layers are quantized", []
+    if denied and any(one.placement == "refused" for one in plan.operators):
         return "its refused operators are put to the runtime alone", []
-    return "it is converted and runs", [f"a plan that says no has {ran.quantized} layers as asked"]
+    return "it is converted and runs", [f"a plan that says no has {ran.quantized} operators as asked"]
 
 
 def _denials(graph: ModelGraph, plan: Plan, table: OperatorTable) -> Iterator[Case]:
-    """What the plan denied to single operators, each as a model of one operator."""
+    """What the plan denied to single operators, each as a model of one operator; in float nothing is denied."""
     look = views.view(graph)
     for operator, one in zip(graph.operators, plan.operators, strict=True):
         if one.rule not in DENIED and one.placement != "refused":
             continue
-        if plan.scheme.name == "as_is":
-            wanted = arriving.read(look, operator)
-        else:
-            wanted = placement.wanted_of(look, operator, plan.scheme.default)
-        if not _is_quantized(wanted) and one.placement != "refused":
-            continue  # limits are those of integer kernels: in float nothing was denied
-        for variant in _variants(operator.type, one.rule, wanted, look, operator.index, table):
-            yield Case(operator=operator.type, signature=wanted, claimed=False, variant=variant)
+        wanted = _wanted(look, operator, plan)
+        if _is_quantized(wanted) or one.placement == "refused":
+            for variant in _variants(operator, one.rule, wanted, graph.format, table):
+                yield Case(operator=operator.type, signature=wanted, claimed=False, variant=variant)
+
+
+def _wanted(look: views.View, operator: Operator, plan: Plan) -> Signature:
+    """What the scheme wanted of an operator, with the output that TFLite's quantization fixes for some."""
+    if plan.scheme.name == "as_is":
+        return arriving.read(look, operator)
+    wanted = placement.wanted_of(look, operator, plan.scheme.default)
+    if look.graph.format == "onnx":
+        return wanted
+    from edgeq.conformance.tflite.recipes import RECIPES
+
+    recipe = RECIPES.get(operator.type)
+    return dataclasses.replace(wanted, output=recipe.fixed.get(wanted.activations)) if recipe else wanted
 
 
 def _is_quantized(wanted: Signature) -> bool:
     return wanted.activations in planned.INTEGERS or wanted.weights in planned.STORED
 
 
-def _variants(
-    kind: str, rule: str, wanted: Signature, look: views.View, index: int, table: OperatorTable
-) -> Iterator[str]:
+def _variants(operator: Operator, rule: str, wanted: Signature, form: str, table: OperatorTable) -> Iterator[str]:
     """What sets the denied case apart beside its data types."""
-    operator = look.graph.operators[index]
-    row = table.operators.get(kind)
+    row = table.operators.get(operator.type)
     if rule == "version-too-new":
-        yield f"version {operator.version}" if look.graph.format == "tflite" else f"opset {operator.version}"
+        yield f"{'version' if form == 'tflite' else 'opset'} {operator.version}"
     elif rule == "constraint-violated" and row is not None:
-        yield from _beyond(kind, (*row.constraints, *table.constraints), look.graph.format)
-    elif wanted.weights is None and look.graph.format == "onnx" and kind in ("MatMul",):
-        yield "two activations"
-    elif wanted.weights is None and kind in ("BATCH_MATMUL", "FULLY_CONNECTED"):
-        yield "two activations"
+        yield from _beyond(operator.type, (*row.constraints, *table.constraints), form)
     else:
-        yield ""
+        yield "two activations" if operator.type in _PRODUCTS and wanted.weights is None else ""
 
 
 def _beyond(kind: str, constraints: Sequence[Constraint], form: str) -> Iterator[str]:
@@ -275,11 +296,15 @@ def _beyond(kind: str, constraints: Sequence[Constraint], form: str) -> Iterator
 
 
 class Ran(NamedTuple):
-    """How many operators were held against the plan, what was wrong, and how many layers compute as quantized."""
+    """How many operators were held against the plan, what was wrong, and how many operators compute as quantized.
+
+    `layers` is how many operators with weights there are.
+    """
 
     checked: int
     wrong: list[str]
     quantized: int
+    layers: int = 0
 
 
 class Trial(NamedTuple):
@@ -317,7 +342,8 @@ def _litert_with(trial: Trial, kernels: Literal["optimised", "reference"]) -> Ra
 
     session = litert.open(trial.path, kernels=kernels)
     outputs = [runtimes.infer(session, sample) for sample in trial.scene.samples]
-    return Ran(_checked(trial.plan), _unfit(outputs), _quantized_tflite(trial.made))
+    layers = sum(one.type in planned.TFLITE_LAYERS for one in trial.made.operators)
+    return Ran(_checked(trial.plan), _unfit(outputs), _quantized_tflite(trial.made), layers)
 
 
 def _tflite_micro(trial: Trial) -> Ran:

@@ -20,9 +20,9 @@ PRODUCTS = ("QLinearConv", "QLinearMatMul", "QGemm", "MatMulInteger", "ConvInteg
              "DynamicQuantizeMatMul", "DynamicQuantizeLSTM", "QAttention")  # fmt: skip
 _DYNAMIC = ("ConvInteger", "MatMulInteger", "MatMulIntegerToFloat", "DynamicQuantizeMatMul", "DynamicQuantizeLSTM")
 _DYNAMIC_LAYERS = ("Conv", "Gemm", "MatMul", "LSTM")
-_MOVES = frozenset(
-    ("Cast", "Concat", "DequantizeLinear", "Expand", "Flatten", "Gather", "MaxPool", "Reshape", "Shape", "Slice")
-    + ("Split", "Squeeze", "Transpose", "Unsqueeze")
+_MOVES = (
+    *("Cast", "Concat", "DequantizeLinear", "Expand", "Flatten", "Gather", "MaxPool"),
+    *("Reshape", "Shape", "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze"),
 )
 """Kernels that compute nothing, which onnxruntime moves to either side of a quantizer."""
 _STEPS = 8
@@ -98,7 +98,7 @@ def _kernels(path: Path, made: ModelGraph) -> dict[str, Kernel]:
 
 
 def otherwise(graph: ModelGraph, plan: Plan, made: ModelGraph, kernels: Mapping[str, Kernel]) -> Iterator[str]:
-    """Operators that onnxruntime computes otherwise than planned, in words; those that only move data do not compute."""
+    """Operators that onnxruntime computes otherwise than planned, in words; those that only move data are left out."""
     file = OnnxFile(graph, plan, made)
     for operator in made.operators:
         one = file.layer_of(operator) if operator.type in ONNX_LAYERS else None
