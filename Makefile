@@ -17,7 +17,7 @@ help:
 	@echo "make test     set up everything a developer needs, then run all tests"
 	@echo "make lint     ruff, mypy, import-linter, codespell"
 	@echo "make bench    speed and memory against the underlying libraries, tables of external tools; writes build/bench.json"
-	@echo "make agreement  what the planner says against what really runs; writes build/agreement.json"
+	@echo "make agreement: what the planner says against what really runs; writes build/agreement.json"
 	@echo "make install  only set up: .venv and the Debian packages that tests need"
 	@echo "make clean    remove what was built and all caches; .venv stays"
 	@echo "PYTHON=python3.12 make ... takes another Python (3.10 to 3.13) for a new .venv"
