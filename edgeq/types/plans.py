@@ -97,8 +97,8 @@ class Risk:
 class PlannedMemory:
     """Predicted bytes: model file in flash, all run-time memory, activations arena.
 
-    `arena_parts_bytes` are bytes of the arena by what they hold: `activations` everywhere; where the interpreter lives in
-    the arena too, `interpreter`, `operators` (their parameters) and `variables` (state that outlives an inference).
+    `arena_parts_bytes` are bytes of the arena by what they hold: `activations` everywhere; where the interpreter lives
+    in the arena too, `interpreter`, `operators` (their parameters) and `variables` (state that outlives an inference).
     """
 
     flash_bytes: int
