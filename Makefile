@@ -10,13 +10,14 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 TARGET := generic-linux-$(shell uname -m)
 EXAMPLE := examples/digits
 
-.PHONY: help install demo test lint bench bench-doctor bench-attribution clean
+.PHONY: help install demo test lint bench agreement bench-doctor bench-attribution clean
 
 help:
 	@echo "make demo     run the main job on the shipped example: float model in, numbers measured on this host out"
 	@echo "make test     set up everything a developer needs, then run all tests"
 	@echo "make lint     ruff, mypy, import-linter, codespell"
-	@echo "make bench    speed and memory against the underlying libraries; writes build/bench.json"
+	@echo "make bench    speed and memory against the underlying libraries, tables of external tools; writes build/bench.json"
+	@echo "make agreement: what the planner says against what really runs; writes build/agreement.json"
 	@echo "make bench-doctor  faults planted in the real models' samples, and how many of them edgeq doctor finds"
 	@echo "make bench-attribution  faults planted in one operator of one step, and how many of them edgeq analyze names"
 	@echo "make install  only set up: .venv and the Debian packages that tests need"
@@ -60,6 +61,9 @@ bench-doctor: .venv/.install
 
 bench-attribution: .venv/.install
 	$(BIN)/python tests/bench/attribution.py
+
+agreement: .venv/.install
+	$(BIN)/python tests/bench/agreement.py
 
 clean:
 	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import click
@@ -11,33 +10,17 @@ from edgeq.cli import common
 
 
 @click.command("build", short_help="All that quantize does, then the bundle for the target.")
-@common.model_argument
-@common.target
-@common.data
-@common.output
-@common.wishes
-@common.resume
+@common.converting
 @common.as_json
 @common.talk
-def command(
-    model: Path,
-    target: str,
-    data: str,
-    output: Path | None,
-    resume: bool,
-    as_json: bool,
-    quiet: bool,
-    **options: Any,
-) -> None:
+def command(as_json: bool, quiet: bool, **options: Any) -> None:
     """Quantize and pack the per-target bundle. Exit code 3 when no scheme keeps the accuracy."""
     from edgeq import workflow
     from edgeq.cli import quantize
     from edgeq.report import json, terminal
 
     with common.progress(quiet) as progress:
-        found, bundle = workflow.build(
-            model, target, data, output=output, wish=common.wish_of(options), resume=resume, progress=progress
-        )
+        found, bundle = workflow.build(**common.conversion_of(options), progress=progress)
     if bundle is None or isinstance(found, workflow.Refused):
         quantize.show(found, as_json=as_json, quiet=quiet, verbose=options["verbose"])
         return

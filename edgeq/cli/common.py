@@ -81,7 +81,9 @@ def _flag(*names: str, **settings: Any) -> Callable[[F], F]:
     return click.option(*names, **settings)
 
 
-def _all(*decorators: Callable[[F], F]) -> Callable[[F], F]:
+def together(*decorators: Callable[[F], F]) -> Callable[[F], F]:
+    """Several decorators as one, the first on top."""
+
     def decorate(function: F) -> F:
         for decorator in reversed(decorators):
             function = decorator(function)
@@ -102,24 +104,25 @@ data = _flag("--data", required=True, help="dataset.yaml, an .npz keyed by input
 output = _flag("-o", "--output", type=PATH, help="Folder for stage files (default: build/<model>/<target>).")
 as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
 resume = click.option("--resume", is_flag=True, help="Keep finished stages whose inputs have not changed.")
-talk = _all(
+talk = together(
     click.option("-v", "--verbose", is_flag=True, help="Show more."),
     click.option("-q", "--quiet", is_flag=True, help="Show only errors."),
 )
-budgets = _all(
+budgets = together(
     _flag("--max-drop", type=click.FloatRange(min=0), help="Largest accepted loss, in the metric's unit."),
     _flag("--max-latency-ms", type=POSITIVE, help="Largest accepted p50 latency."),
     _flag("--max-flash", type=SizeLimit(), help="Largest accepted file, such as '512 KiB'."),
     _flag("--max-ram", type=SizeLimit(), help="Largest accepted memory, such as '64 MiB'."),
     _flag("--max-energy-mj", type=POSITIVE, help="Largest accepted energy per inference."),
 )  # fmt: skip
-wishes = _all(
+wishes = together(
     _flag("--prefer", type=click.Choice(["latency", "memory", "accuracy"]), default="latency", show_default=True,
           help="What to be good at first."),
     _flag("--scheme", help="Use this quantization scheme only, such as static_wi8_ai8."),
     budgets,
 )  # fmt: skip
-measuring = _all(
+converting = together(model_argument, target, data, output, wishes, resume)
+measuring = together(
     _flag("--runs", type=click.IntRange(1, 1_000_000), default=50, show_default=True, help="At least so many runs."),
     _flag("--seconds", type=click.FloatRange(0, 86_400), default=1.0, show_default=True,
           help="At least so long."),
@@ -129,6 +132,12 @@ measuring = _all(
     _flag("--cpus", type=Cpus(), default=(), help="Pin to these CPUs, such as 2,3."),
     _flag("--timeout-seconds", type=POSITIVE, default=600.0, show_default=True, help="Give up after so long."),
 )  # fmt: skip
+
+
+def conversion_of(options: dict[str, Any]) -> dict[str, Any]:
+    """What to convert, for what and how, from the flags of `converting`."""
+    names = ("model", "target", "data", "output", "resume")
+    return {**{name: options[name] for name in names}, "wish": wish_of(options)}
 
 
 def wish_of(options: dict[str, Any]) -> Wish:
@@ -159,9 +168,25 @@ def settings_of(options: dict[str, Any]) -> RunSettings:
     return RunSettings(**{name: options[name] for name in names})
 
 
+def list_unless_told(ctx: click.Context, listing: click.Command, options: dict[str, Any]) -> None:
+    """A group without a subcommand lists, with the flags that it was given."""
+    if ctx.invoked_subcommand is None:
+        ctx.invoke(listing, **options)
+
+
 def print_json(document: dict[str, Any]) -> None:
     """One document on stdout; NaN never gets into it."""
     click.echo(json.dumps(document, indent=2, allow_nan=False))
+
+
+def done(text: str, *, as_json: bool, **document: object) -> None:
+    """Say what was done: one line on stderr, or the document that `--json` asks for."""
+    from edgeq.report import json
+
+    if as_json:
+        print_json(json.document(**document))
+    else:
+        say(text, quiet=False)
 
 
 def show(renderable: RenderableType, *, to_stderr: bool = False) -> None:

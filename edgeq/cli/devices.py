@@ -12,20 +12,15 @@ from edgeq.cli import common
 @click.group("devices", invoke_without_command=True, short_help="The devices known here; what one really is.")
 @common.as_json
 @click.pass_context
-def command(ctx: click.Context, as_json: bool) -> None:
+def command(ctx: click.Context, /, **options: Any) -> None:
     """List, add, probe, trust and remove devices."""
-    if ctx.invoked_subcommand is None:
-        _list(as_json)
+    common.list_unless_told(ctx, list_command, options)
 
 
 @command.command("list")
 @common.as_json
 def list_command(as_json: bool) -> None:
     """List the devices known here."""
-    _list(as_json)
-
-
-def _list(as_json: bool) -> None:
     from edgeq import devices
     from edgeq.report import json, terminal
 
@@ -48,13 +43,9 @@ def _list(as_json: bool) -> None:
 def add_command(name: str, address: str, as_json: bool, **options: Any) -> None:
     """Register a device under NAME; ADDRESS is local: or ssh://user@host:port."""
     from edgeq import devices
-    from edgeq.report import json
 
     found = devices.add(name, address, **{key: value for key, value in options.items() if value is not None})
-    if as_json:
-        common.print_json(json.document(device=found))
-    else:
-        common.say(f"added {found.name}", quiet=False)
+    common.done(f"added {found.name}", as_json=as_json, device=found)
 
 
 @command.command("remove")
@@ -63,13 +54,9 @@ def add_command(name: str, address: str, as_json: bool, **options: Any) -> None:
 def remove_command(name: str, as_json: bool) -> None:
     """Forget a device."""
     from edgeq import devices
-    from edgeq.report import json
 
     devices.remove(name)
-    if as_json:
-        common.print_json(json.document(removed=name))
-    else:
-        common.say(f"removed {name}", quiet=False)
+    common.done(f"removed {name}", as_json=as_json, removed=name)
 
 
 @command.command("probe")
@@ -96,7 +83,6 @@ def trust_command(device: str, fingerprint: str | None, yes: bool, as_json: bool
     """Show a device's host key fingerprint and record the key."""
     from edgeq import workflow
     from edgeq.errors import HostKeyChanged
-    from edgeq.report import json
 
     key = workflow.host_key(device)
     click.echo(f"{device} has the {key.type} host key {key.fingerprint}", err=True)
@@ -105,7 +91,5 @@ def trust_command(device: str, fingerprint: str | None, yes: bool, as_json: bool
     if fingerprint is None and not yes:
         click.confirm("Is that the fingerprint shown on the device itself?", abort=True, err=True)
     path = workflow.trust(device, key)
-    if as_json:
-        common.print_json(json.document(type=key.type, fingerprint=key.fingerprint, recorded=str(path)))
-    else:
-        common.say(f"recorded in {path}", quiet=False)
+    content = {"type": key.type, "fingerprint": key.fingerprint, "recorded": str(path)}
+    common.done(f"recorded in {path}", as_json=as_json, **content)

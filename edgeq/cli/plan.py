@@ -40,7 +40,7 @@ def command(
     With --check, MODEL and --target may be left out: a plan.json names its own.
     """
     from edgeq import workflow
-    from edgeq.report import json, terminal
+    from edgeq.report import json, plans
 
     if checked is not None:
         _check(workflow.check(checked, model=model, target=_given(target)), as_json=as_json, quiet=quiet)
@@ -51,7 +51,7 @@ def command(
     if as_json:
         common.print_json(json.plan(found))
     elif not quiet:
-        common.show(terminal.plan(found, every_operator=explain or options["verbose"]))
+        common.show(plans.plan(found, every_operator=explain or options["verbose"]))
     if not found.ok:
         raise common.Refusal
 
@@ -64,12 +64,12 @@ def _given(target: str | None) -> str | None:
 
 def _check(found: Checked, *, as_json: bool, quiet: bool) -> None:
     """Show what does not follow; exit code 3 where anything does not."""
-    from edgeq.report import json, terminal
+    from edgeq.report import json, plans
 
     rows = [finding._asdict() for finding in found.findings]
     if as_json:
         common.print_json(json.document(ok=not rows, target=found.plan.target, findings=rows))
     elif not quiet:
-        common.show(terminal.findings(found.plan, rows))
+        common.show(plans.findings(found.plan, rows))
     if rows:
         raise common.Refusal

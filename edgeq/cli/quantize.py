@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -15,38 +14,22 @@ if TYPE_CHECKING:
 
 
 @click.command("quantize", short_help="Plan, convert to INT8, score against float.")
-@common.model_argument
-@common.target
-@common.data
-@common.output
-@common.wishes
-@common.resume
+@common.converting
 @common.as_json
 @common.talk
-def command(
-    model: Path,
-    target: str,
-    data: str,
-    output: Path | None,
-    resume: bool,
-    as_json: bool,
-    quiet: bool,
-    **options: Any,
-) -> None:
+def command(as_json: bool, quiet: bool, **options: Any) -> None:
     """Plan, convert, score against float. Exit code 3 when no scheme keeps the accuracy."""
     from edgeq import workflow
 
     with common.progress(quiet) as progress:
-        found = workflow.quantize(
-            model, target, data, output=output, wish=common.wish_of(options), resume=resume, progress=progress
-        )
+        found = workflow.quantize(**common.conversion_of(options), progress=progress)
     show(found, as_json=as_json, quiet=quiet, verbose=options["verbose"])
 
 
 def show(found: QuantizedModel | Refused, *, as_json: bool, quiet: bool, verbose: bool) -> None:
     """Show a conversion, or the plan that refused it; raises Refusal where the answer is no."""
     from edgeq import workflow
-    from edgeq.report import json, terminal
+    from edgeq.report import json, plans, terminal
 
     if isinstance(found, workflow.Refused):
         refuse(found, as_json=as_json)
@@ -55,7 +38,7 @@ def show(found: QuantizedModel | Refused, *, as_json: bool, quiet: bool, verbose
         common.print_json(json.quantize(found))
     elif not quiet:
         if verbose:
-            common.show(terminal.plan(found.plan))
+            common.show(plans.plan(found.plan))
         common.show(terminal.quantize(found))
     if not workflow.holds(found):
         raise common.Refusal
@@ -63,10 +46,10 @@ def show(found: QuantizedModel | Refused, *, as_json: bool, quiet: bool, verbose
 
 def refuse(found: Refused, *, as_json: bool) -> None:
     """Show the plan that says no, and end with exit code 3."""
-    from edgeq.report import json, terminal
+    from edgeq.report import json, plans
 
     if as_json:
         common.print_json(json.document(plan=json.plan(found.plan)))
     else:
-        common.show(terminal.plan(found.plan), to_stderr=True)
+        common.show(plans.plan(found.plan), to_stderr=True)
     raise common.Refusal

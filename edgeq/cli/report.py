@@ -16,7 +16,7 @@ from edgeq.cli import common
 def command(folders: tuple[Path, ...], as_json: bool, quiet: bool, verbose: bool) -> None:
     """Put the stage files of one or more folders side by side. Exit code 3 when something does not hold."""
     from edgeq import workflow
-    from edgeq.report import json, terminal
+    from edgeq.report import json, plans, terminal
 
     found = [workflow.report(folder) for folder in folders]
     if as_json:
@@ -25,7 +25,7 @@ def command(folders: tuple[Path, ...], as_json: bool, quiet: bool, verbose: bool
     elif not quiet:
         for one in found:
             if verbose and one.quantized:
-                common.show(terminal.plan(one.quantized.plan))
+                common.show(plans.plan(one.quantized.plan))
             common.show(terminal.report(one))
     if not all(one.verdict.ok for one in found):
         raise common.Refusal

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import click
@@ -12,7 +11,7 @@ from edgeq.cli import common
 KINDS = ("linux", "android", "mcu", "npu")
 
 
-_FILTERS: tuple[Callable[[common.F], common.F], ...] = (
+_filters = common.together(
     click.option("--kind", type=click.Choice(KINDS), help="Only this kind; npu: all with an accelerator."),
     click.option(
         "--ram-at-least", "ram_at_least_bytes", type=common.Size(), help="Only with so much RAM in all: 256 KiB."
@@ -27,20 +26,13 @@ _FILTERS: tuple[Callable[[common.F], common.F], ...] = (
 )
 
 
-def _filters(function: common.F) -> common.F:
-    for option in reversed(_FILTERS):
-        function = option(function)
-    return function
-
-
 @click.group("targets", invoke_without_command=True, short_help="List target profiles; show one with its sources.")
 @_filters
 @common.as_json
 @click.pass_context
-def command(ctx: click.Context, /, as_json: bool, **wanted: Any) -> None:
+def command(ctx: click.Context, /, **options: Any) -> None:
     """List target profiles, show one with its sources, or prove operator tables."""
-    if ctx.invoked_subcommand is None:
-        _list(as_json, wanted)
+    common.list_unless_told(ctx, list_command, options)
 
 
 @command.command("list")
@@ -48,10 +40,6 @@ def command(ctx: click.Context, /, as_json: bool, **wanted: Any) -> None:
 @common.as_json
 def list_command(as_json: bool, **wanted: Any) -> None:
     """List target profiles."""
-    _list(as_json, wanted)
-
-
-def _list(as_json: bool, wanted: dict[str, Any]) -> None:
     from edgeq import targets
     from edgeq.report import json, shelf
 

@@ -79,10 +79,7 @@ def install_command(name: str, as_json: bool, quiet: bool, verbose: bool) -> Non
 def remove_command(name: str, as_json: bool) -> None:
     """Delete a tool's environment."""
     from edgeq import tools
-    from edgeq.report import json
 
     removed = tools.remove(name)
-    if as_json:
-        common.print_json(json.document(name=name, removed=removed))
-    else:
-        common.say(f"{name}: {'removed' if removed else 'was not installed'}", quiet=False)
+    told = "removed" if removed else "was not installed"
+    common.done(f"{name}: {told}", as_json=as_json, name=name, removed=removed)

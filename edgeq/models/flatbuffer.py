@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from edgeq.errors import ModelError
 from edgeq.types import Attribute
 
-_CORRUPT = (struct.error, ValueError, TypeError, OverflowError)
+CORRUPT = (struct.error, ValueError, TypeError, OverflowError)
 """What flatbuffers' accessors raise on offsets and lengths outside the file (measured by fuzzing)."""
 
 _TABLE_BYTES = 16
@@ -95,10 +95,31 @@ def unpack(content: bytes, size_bytes: int, path: str) -> RawModel:
     try:
         model = schema.Model.GetRootAs(content, 0)
         return _model(model, size_bytes, allowance)
-    except _CORRUPT as error:
+    except CORRUPT as error:
         raise ModelError(
             "is not a whole TFLite file: an offset or a length points outside of it", where=path
         ) from error
+
+
+def main_data(content: Any, size_bytes: int, tensors: Iterable[int]) -> Iterator[tuple[int, memoryview]]:
+    """The stored bytes of tensors of the main graph, as views of the file's `content`; raises `CORRUPT`."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    model = schema.Model.GetRootAs(content, 0)
+    graph = model.Subgraphs(0)
+    tables = [(index, graph and graph.Tensors(index)) for index in tensors]
+    buffers = [(index, table and model.Buffers(table.Buffer())) for index, table in tables]
+    for index, buffer in buffers:
+        if buffer is None:
+            raise ValueError("a table that was there is missing")
+        yield index, _data(buffer, content, size_bytes)
+
+
+def _data(buffer: Any, content: Any, size_bytes: int) -> memoryview:
+    """One buffer's data, in the flatbuffer or behind it."""
+    if buffer.Offset() > 1:
+        return memoryview(content)[buffer.Offset() : buffer.Offset() + _buffer_bytes(buffer, size_bytes)]
+    return memoryview(b"" if buffer.DataIsNone() else buffer.DataAsNumpy()).cast("B")
 
 
 def _model(model: Any, size_bytes: int, allowance: _Allowance) -> RawModel:

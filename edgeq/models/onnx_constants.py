@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from edgeq.errors import ModelError
 from edgeq.models.tensors import checked_shape, elements, tensor_bytes
 from edgeq.types import Shape
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
     import onnx
 
 DTYPES = {
@@ -75,18 +76,31 @@ def check(tensor: onnx.TensorProto, path: Path) -> tuple[str, Shape, Path | None
 def values(tensor: onnx.TensorProto, path: Path) -> list[float] | None:
     """Values of a checked constant as numbers, or None where they are many or no plain numbers."""
     import numpy as np
+
+    dtype, shape, _ = check(tensor, path)
+    if elements(shape) > _READ_ELEMENTS or dtype == "str" or dtype.startswith("complex"):
+        return None
+    stored = array(tensor, path)
+    return None if stored is None else [float(value) for value in np.asarray(stored, np.float64).ravel()]
+
+
+def array(tensor: onnx.TensorProto, path: Path) -> npt.NDArray[Any] | None:
+    """A constant as an array; None for external data of a type that NumPy has not.
+
+    External data is mapped, not loaded. Raises ModelError where the data does not fit the shape.
+    """
+    import numpy as np
     from onnx import numpy_helper
 
     dtype, shape, outside = check(tensor, path)
-    if elements(shape) > _READ_ELEMENTS or dtype == "str" or dtype.startswith("complex"):
-        return None
     if outside is None:
-        return [float(value) for value in np.asarray(numpy_helper.to_array(tensor), np.float64).ravel()]
+        stored: npt.NDArray[Any] = numpy_helper.to_array(tensor)
+        return stored
     if dtype not in np.sctypeDict:
         return None
-    file, offset, _ = _outside(tensor, path, tensor_bytes(shape, dtype))
-    stored = np.fromfile(file, np.dtype(dtype).newbyteorder("<"), elements(shape), offset=offset)
-    return [float(value) for value in stored]
+    file, offset, length = _outside(tensor, path, tensor_bytes(shape, dtype))
+    kind = np.dtype(dtype).newbyteorder("<")
+    return np.memmap(file, kind, "r", offset, shape) if length else np.empty(shape, kind)
 
 
 def _needed_and_held(tensor: onnx.TensorProto, dtype: str, shape: Shape) -> tuple[int, int, str]:

@@ -11,7 +11,7 @@ MAX_RANK = 32
 MAX_BYTES = 1 << 46
 """No host has this much memory (64 TiB): a larger tensor means a damaged file."""
 
-_BITS = {
+BITS = {
     **dict.fromkeys(("float64", "int64", "uint64", "complex64"), 64),
     **dict.fromkeys(("float32", "int32", "uint32"), 32),
     **dict.fromkeys(("float16", "bfloat16", "int16", "uint16"), 16),
@@ -40,7 +40,7 @@ def tensor_bytes(shape: Iterable[int], dtype: str) -> int:
 
     Types below a byte are packed, as both formats store them.
     """
-    return (elements(shape) * _BITS.get(dtype, 0) + 7) // 8
+    return (elements(shape) * BITS.get(dtype, 0) + 7) // 8
 
 
 def checked_shape(sizes: Iterable[int], dtype: str, path: str, place: str) -> Shape:

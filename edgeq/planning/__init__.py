@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from edgeq.errors import PlanError
 from edgeq.planning import arriving, draft, explain, fingerprint, ground, rejected, risks, schemes
+from edgeq.planning import spread as spreads
 from edgeq.planning import view as views
 from edgeq.planning.audit import Finding, audit
 from edgeq.planning.offers import Offer, offers
 from edgeq.planning.schemes import Prefer, label
+from edgeq.planning.spread import Spread
 from edgeq.planning.view import View
 from edgeq.types import Budgets, ModelGraph, Observation, OperatorTable, Plan, Rejected, RuntimeSpec, Target
 
-__all__ = ["Finding", "Planned", "audit", "candidates", "choose", "label", "plan", "settled"]
+__all__ = ["Finding", "Planned", "audit", "candidates", "choose", "label", "plan", "settled", "spreads"]
 
 _UNLIMITED = Budgets()
 
@@ -35,7 +38,7 @@ class Asked(NamedTuple):
     prefer: Prefer
     scheme: str | None
     observations: Sequence[Observation] = ()
-    spread: risks.Spread | None = None
+    spread: Spread = MappingProxyType({})
 
 
 class Option(NamedTuple):
@@ -56,12 +59,12 @@ def plan(
     prefer: Prefer = "latency",
     scheme: str | None = None,
     observations: Sequence[Observation] = (),
-    spread: risks.Spread | None = None,
+    spread: Spread = MappingProxyType({}),
 ) -> Planned:
     """The best plan, with every other scheme and runtime in `rejected`, and all candidates beside it.
 
     `tables` are operator tables by name, those of fallbacks too; `scheme` restricts to one scheme; `observations` are
-    latencies measured on the target; `spread` is, by operator, the widest channel of its weights over the median one.
+    latencies measured on the target; `spread` is what `spreads.of_weights` reads from the model's file.
     The plan's `ok` is False when nothing fits. Raises PlanError for an unknown scheme or preference, and for a table
     that is missing or wrong.
     """
@@ -69,7 +72,7 @@ def plan(
     found = tuple(option.plan for option in options)
     reasons = [*rejected.runtimes(graph, target), *rejected.plans(found[0], found[1:], prefer)]
     if scheme is None and found[0].operators:
-        reasons += rejected.never_offered(found)
+        reasons += rejected.never_offered(found, spreads.widest(graph.operators, spread))
     chosen = dataclasses.replace(_explained(options[0]), rejected=tuple(reasons))
     chosen = dataclasses.replace(chosen, tables_sha256=fingerprint.of_target(target, tables))
     return Planned(chosen, found, tuple(options))
@@ -91,33 +94,16 @@ def settled(found: Planned, taken: Plan, tried: Sequence[Rejected]) -> Plan:
     return dataclasses.replace(_explained(option), rejected=(*told, *kept), tables_sha256=found.chosen.tables_sha256)
 
 
-def choose(
-    graph: ModelGraph,
-    target: Target,
-    tables: Mapping[str, OperatorTable],
-    *,
-    budgets: Budgets = _UNLIMITED,
-    prefer: Prefer = "latency",
-    scheme: str | None = None,
-) -> Plan:
+def choose(graph: ModelGraph, target: Target, tables: Mapping[str, OperatorTable], **asked: Any) -> Plan:
     """The chosen one of `plan`."""
-    return plan(graph, target, tables, budgets=budgets, prefer=prefer, scheme=scheme).chosen
+    return plan(graph, target, tables, **asked).chosen
 
 
 def candidates(
-    graph: ModelGraph,
-    target: Target,
-    tables: Mapping[str, OperatorTable],
-    *,
-    budgets: Budgets = _UNLIMITED,
-    prefer: Prefer = "latency",
-    scheme: str | None = None,
+    graph: ModelGraph, target: Target, tables: Mapping[str, OperatorTable], **asked: Any
 ) -> tuple[Plan, ...]:
-    """Every plan that could be tried, the best first; those that are not ok stand last.
-
-    There is always at least one plan. Raises what `plan` raises.
-    """
-    return tuple(option.plan for option in _options(graph, target, tables, Asked(budgets, prefer, scheme)))
+    """Every plan that could be tried, the best first; those that are not ok stand last. There is always one."""
+    return plan(graph, target, tables, **asked).candidates
 
 
 def _options(graph: ModelGraph, target: Target, tables: Mapping[str, OperatorTable], asked: Asked) -> list[Option]:
@@ -144,7 +130,7 @@ def _of_runtime(
     fallback = None if runtime.fallback is None else _table(target, runtime.fallback, tables)
     survey = ground.survey(look, _table(target, runtime.operators, tables), fallback)
     measured = tuple(one for one in asked.observations if one.runtime == runtime.name)
-    scene = draft.Scene(survey, target, runtime, struck, asked.spread or {}, measured, {})
+    scene = draft.Scene(survey, target, runtime, struck, asked.spread, measured, {})
     drafts: dict[object, draft.Draft] = {}
     for offer in offers(survey, target, asked.scheme):
         key = (offer.scheme.name, offer.scheme.default)

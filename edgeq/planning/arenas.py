@@ -7,23 +7,26 @@ from collections.abc import Callable, Mapping
 from edgeq.planning import tflm
 from edgeq.types import ModelGraph, Target
 
-Arena = Callable[[ModelGraph, Target], int]
-"""Bytes of activations for a graph whose tensors have the data types that the runtime will see."""
+Parts = dict[str, int]
+"""Bytes of an arena by what they hold."""
+
+Arena = Callable[[ModelGraph, Target], Parts]
+"""The arena of a graph whose tensors have the data types that the runtime will see."""
 
 
-def greedy(graph: ModelGraph, _: Target) -> int:
+def greedy(graph: ModelGraph, _: Target) -> Parts:
     """One arena by the greedy-by-size offset planner; inputs and outputs live in it too."""
     from edgeq.models.liveness import arena_bytes
 
-    return arena_bytes(graph)
+    return {"activations": arena_bytes(graph)}
 
 
-ARENAS: Mapping[str, Arena] = {"tflite-micro": tflm.arena_bytes}
+ARENAS: Mapping[str, Arena] = {"tflite-micro": tflm.parts}
 """By runtime (`RuntimeSpec.name`) whose arena is laid out otherwise than `greedy` does."""
 
 
-def arena_bytes(runtime: str, graph: ModelGraph, target: Target) -> int:
-    """Bytes of a runtime's arena; both the planner and its audit ask here."""
+def parts(runtime: str, graph: ModelGraph, target: Target) -> Parts:
+    """A runtime's arena, whose bytes are the sum; both the planner and its audit ask here."""
     return ARENAS.get(runtime, greedy)(graph, target)
 
 

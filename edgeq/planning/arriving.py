@@ -112,7 +112,7 @@ def _unsupported(subject: Subject, found: Signature) -> Placed:
 def _reads_integers(subject: Subject) -> bool:
     """Whether the file binds the operator to integers: one of its own operands is stored in 8 or 16 bits."""
     kinds = {tensor.dtype for tensor in views.operands(subject.look, subject.operator)}
-    return not kinds.isdisjoint(ground.QUANTIZED)
+    return not kinds.isdisjoint(views.QUANTIZED)
 
 
 def _any_allows(subject: Subject, found: Signature) -> bool:
@@ -162,7 +162,7 @@ def _fixed_output(subject: Subject, found: Signature) -> OutputSpec | None:
 
 
 def _is_quantized(found: Signature) -> bool:
-    return found.activations in ground.QUANTIZED or found.weights in ground.QUANTIZED
+    return found.activations in views.QUANTIZED or found.weights in views.QUANTIZED
 
 
 def _granularity(weights: list[TensorSpec]) -> Literal["per-tensor", "per-channel"] | None:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 
 from edgeq.planning import view as views
 from edgeq.planning.accelerator import NAMES
-from edgeq.planning.ground import NOT_RUN, QUANTIZED, Placed
+from edgeq.planning.ground import NOT_RUN, Placed
 from edgeq.planning.view import View
 from edgeq.types import Budgets, Check, OperatorTable, PlannedMemory, Predicted, RuntimeSpec, Scheme, Target
 from edgeq.units import format_ms, format_size
@@ -188,4 +188,4 @@ def _at_most(rule: str, subject: str, needed_bytes: int, available_bytes: int, n
 
 def _is_quantized(one: Placed) -> bool:
     signature = one.signature
-    return one.placement == "cpu" and (signature.weights in QUANTIZED or signature.activations in QUANTIZED)
+    return one.placement == "cpu" and (signature.weights in views.QUANTIZED or signature.activations in views.QUANTIZED)

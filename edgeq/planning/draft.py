@@ -9,6 +9,7 @@ from typing import NamedTuple
 from edgeq.planning import arriving, checks, ground, latency, memory, placement, risks
 from edgeq.planning.ground import Placed, Survey
 from edgeq.planning.offers import Offer
+from edgeq.planning.spread import Spread
 from edgeq.planning.view import View
 from edgeq.types import (
     Budgets,
@@ -41,7 +42,7 @@ class Scene(NamedTuple):
     target: Target
     runtime: RuntimeSpec
     of_graph: tuple[risks.Struck, ...]
-    spread: risks.Spread
+    spread: Spread
     observations: Sequence[Observation]
     arenas: memory.Arenas
 

@@ -72,7 +72,7 @@ def _refused(one: Placed, subject: Subject, wanted: Signature) -> list[Missed]:
 def _in_float(one: Placed, subject: Subject, wanted: Signature, failure: Check | None) -> list[Missed]:
     if failure is not None:
         return [Missed(str(wanted), failure.rule, failure.why, wanted)]
-    if wanted.activations not in ground.QUANTIZED and wanted.weights not in ground.QUANTIZED:
+    if wanted.activations not in views.QUANTIZED and wanted.weights not in views.QUANTIZED:
         return []
     if one.rule == "falls-back-to-float":
         failed = rules.signature_unsupported(subject, wanted)

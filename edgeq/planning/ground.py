@@ -10,7 +10,6 @@ from edgeq.planning.rules import Subject
 from edgeq.planning.view import View
 from edgeq.types import Check, Operator, OperatorRow, OperatorTable, Placement, Signature
 
-QUANTIZED = ("int8", "uint8", "int16", "uint16", "int4", "float16")
 UNTOUCHED = {
     "constants-only": "It computes on constants alone and is folded away.",
     "carries-integers": "It carries integers, which are not quantized.",

@@ -7,26 +7,12 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
+from edgeq.models.tensors import BITS
 from edgeq.planning import arenas
 from edgeq.planning import view as views
-from edgeq.planning.ground import QUANTIZED, Placed
+from edgeq.planning.ground import Placed
 from edgeq.planning.view import View
 from edgeq.types import ModelGraph, PlannedMemory, Quantization, RuntimeSpec, Target, TensorSpec
-
-ITEM_BYTES = {
-    "bool": 1,
-    "int4": 0.5,
-    "int8": 1,
-    "uint8": 1,
-    "int16": 2,
-    "uint16": 2,
-    "float16": 2,
-    "bfloat16": 2,
-    "int32": 4,
-    "float32": 4,
-    "int64": 8,
-    "float64": 8,
-}
 
 
 class Overhead(NamedTuple):
@@ -51,8 +37,8 @@ Stored = tuple[str, int]
 Stores = frozenset[tuple[int, str] | tuple[int, Stored]]
 """What tells one arena from another: the data types of activations, and the layers where they matter."""
 
-Arenas = dict[Stores, int]
-"""Bytes of one runtime's arena: schemes share most of them."""
+Arenas = dict[Stores, arenas.Parts]
+"""The arenas of one runtime: schemes share most of them."""
 
 
 def predict(
@@ -70,12 +56,15 @@ def predict(
     layers = {} if as_is or not arenas.needs_weights(runtime.name) else layouts(look, placed)
     key: Stores = frozenset([*kinds.items(), *layers.items()])
     if key not in known:
-        known[key] = arenas.arena_bytes(runtime.name, retyped(look, kinds, layers), target)
-    activations_bytes = known[key]
+        known[key] = arenas.parts(runtime.name, retyped(look, kinds, layers), target)
+    arena_bytes = sum(known[key].values())
     resident_bytes = 0 if target.kind == "mcu" else flash_bytes
     resident_bytes += 0 if as_is else _expanded_bytes(look, placed)
     return PlannedMemory(
-        flash_bytes=flash_bytes, ram_bytes=activations_bytes + resident_bytes, arena_bytes=activations_bytes
+        flash_bytes=flash_bytes,
+        ram_bytes=arena_bytes + resident_bytes,
+        arena_bytes=arena_bytes,
+        arena_parts_bytes=known[key],
     )
 
 
@@ -96,7 +85,7 @@ def layouts(look: View, placed: Iterable[Placed]) -> dict[int, Stored]:
     found: dict[int, Stored] = {}
     for one in placed:
         kind, per_channel = one.signature.weights, one.signature.granularity == "per-channel"
-        if kind in QUANTIZED and kind != "float16":
+        if kind in views.QUANTIZED and kind != "float16":
             for tensor in views.weights(look, one.operator):
                 found[tensor.index] = kind, views.channels(one.operator, tensor) if per_channel else 1
     return found
@@ -112,7 +101,7 @@ def stored_weights(look: View, one: Placed) -> list[tuple[TensorSpec, str]]:
     if kind is None and one.placement != "cpu":
         return []
     anew = [(tensor, kind) for tensor in layers if kind and views.stored(look, tensor).dtype != kind]
-    if one.signature.activations not in QUANTIZED:
+    if one.signature.activations not in views.QUANTIZED:
         return anew
     bias = views.bias(look, one.operator)
     skipped = {tensor.index for tensor in layers} | ({bias.index} if bias else set())
@@ -121,8 +110,8 @@ def stored_weights(look: View, one: Placed) -> list[tuple[TensorSpec, str]]:
 
 
 def item_bytes(dtype: str) -> float:
-    """Bytes of one value; an unknown type counts as four."""
-    return ITEM_BYTES.get(dtype, 4)
+    """Bytes of one value, half of one where they are packed; an unknown type counts as four."""
+    return BITS.get(dtype, 32) / 8
 
 
 def _file_bytes(look: View, placed: tuple[Placed, ...], kinds: Mapping[int, str]) -> int:
@@ -134,13 +123,13 @@ def _file_bytes(look: View, placed: tuple[Placed, ...], kinds: Mapping[int, str]
             if tensor.index not in seen:
                 seen.add(tensor.index)
                 size += _grown(look, one, tensor, kind, overhead)
-    quantized = sum(kind in QUANTIZED for kind in kinds.values())
+    quantized = sum(kind in views.QUANTIZED for kind in kinds.values())
     return max(round(size + quantized * overhead.tensor), 0)
 
 
 def _grown(look: View, one: Placed, tensor: TensorSpec, kind: str, overhead: Overhead) -> float:
     """Bytes that a constant adds to the file by its new data type; negative where it shrinks."""
-    if kind not in QUANTIZED:
+    if kind not in views.QUANTIZED:
         return views.elements(tensor) * item_bytes(kind) - views.stored(look, tensor).size_bytes
     now_bytes = views.stored(look, tensor).size_bytes
     added = views.elements(tensor) * item_bytes(kind) - now_bytes
@@ -206,4 +195,4 @@ def arithmetic(one: Placed) -> str:
         return "int16"
     if one.rule == "weights-expanded":
         return "float32"
-    return "int8" if signature.weights in ("int8", "uint8") or signature.activations in QUANTIZED else "float32"
+    return "int8" if signature.weights in ("int8", "uint8") or signature.activations in views.QUANTIZED else "float32"

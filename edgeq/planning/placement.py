@@ -9,10 +9,10 @@ from typing import NamedTuple
 
 from edgeq.planning import accelerator, rules
 from edgeq.planning import view as views
-from edgeq.planning.ground import QUANTIZED, UNTOUCHED, Placed, Survey, fits
+from edgeq.planning.ground import UNTOUCHED, Placed, Survey, fits
 from edgeq.planning.rules import Subject
 from edgeq.planning.view import View
-from edgeq.planning.written import EIGHT_BITS_ONLY, before_weights, is_folded, why_float
+from edgeq.planning.written import before_weights, in_eight_bits, is_folded, why_float
 from edgeq.types import FLOAT32, Check, Operator, OperatorRow, OperatorTable, Scheme, Signature, TensorSpec
 
 _EXPANDING = {"tflite": ("DEQUANTIZE",), "onnx": ("Cast", "DequantizeLinear")}
@@ -84,7 +84,7 @@ def _place_one(subject: Subject, failure: Check | None, asked: Asked) -> Placed:
         return Placed(operator, _as_stored(look, operator), "cpu", rule, UNTOUCHED[rule])
     if is_folded(look, operator):
         made = asked.carried.get(operator.inputs[0], default.activations)
-        place = "cpu" if made in QUANTIZED else "float"
+        place = "cpu" if made in views.QUANTIZED else "float"
         return Placed(operator, Signature(activations=made), place, "folded", "It is folded into the layer before it.")
     return _place_real(subject, row, default, asked)
 
@@ -108,7 +108,7 @@ def _float_reason(subject: Subject, default: Signature, asked: Asked) -> tuple[s
     look, operator, _, _ = subject
     if operator.index in asked.kept:
         return "kept-in-float", f"The scheme keeps it in float: {asked.kept[operator.index]}."
-    if default.weights not in QUANTIZED:
+    if default.weights not in views.QUANTIZED:
         return None
     left = why_float(look, operator, asked.scheme, asked.before, asked.carried)
     return None if left is None else ("left-in-float", f"It runs in float: {left}.")
@@ -153,7 +153,7 @@ def _follower(subject: Subject, row: OperatorRow, default: Signature, carried: M
     activations = "float32" if "float32" in kinds else default.activations
     if fits(row, Signature(activations=activations), has_weights=False) is None:
         return _by_signature(subject, row, default)
-    place = "cpu" if activations in QUANTIZED else "float"
+    place = "cpu" if activations in views.QUANTIZED else "float"
     why = f"It only moves data, so it stays {activations} like its input."
     return Placed(operator, Signature(activations=activations), place, "passes-quantization", why)
 
@@ -167,9 +167,9 @@ def _by_signature(subject: Subject, row: OperatorRow, default: Signature, scheme
     """An operator that computes: the default where the runtime has a kernel for it, else float, else refused."""
     look, operator, table = subject.look, subject.operator, subject.table
     has_weights = bool(views.weights(look, operator))
-    floating = default.activations not in QUANTIZED
-    if floating and (not has_weights or default.weights not in QUANTIZED) and _runs_in_float(subject, row):
-        why = "The scheme quantizes weights only, and it has none." if default.weights in QUANTIZED else "It is float."
+    floating, stores_less = default.activations not in views.QUANTIZED, default.weights in views.QUANTIZED
+    if floating and not (has_weights and stores_less) and _runs_in_float(subject, row):
+        why = "The scheme quantizes weights only, and it has none." if stores_less else "It is float."
         return Placed(operator, plain(look, operator), "float", "stays-float", why)
     wanted = wanted_of(look, operator, default)
     is_expanded = scheme is not None and scheme.expands_weights
@@ -218,7 +218,7 @@ def wanted_of(look: View, operator: Operator, default: Signature) -> Signature:
     """The signature that a scheme's default comes to for one operator."""
     if not views.weights(look, operator):
         return Signature(activations=default.activations)
-    if default.weights == "int4" and operator.type in EIGHT_BITS_ONLY:
+    if default.weights == "int4" and in_eight_bits(operator):
         default = dataclasses.replace(default, weights="int8")
     if views.bias(look, operator) is None:
         return dataclasses.replace(default, bias=None)

@@ -28,7 +28,8 @@ _SHAPE = {
 }
 """Costs relative to one MAC of an int8 convolution, where a profile gives no rates: the starting point of a fit.
 
-Rounded from 25 models on an x86-64 with LiteRT 2.3 and onnxruntime 1.31 (tests/bench/predicted.py)."""
+Rounded from 26 models on an x86-64 with LiteRT 2.3 and onnxruntime 1.31; tests/bench/predicted.py fits them anew, each
+within a factor of 3 but the cost of one operator (LiteRT: a fifth)."""
 
 _PRIOR_WEIGHT = 0.02
 """Weight of the starting point against one measurement: it decides only what measurements leave open."""

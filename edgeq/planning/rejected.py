@@ -11,6 +11,7 @@ from edgeq.planning.schemes import Prefer
 from edgeq.types import ModelGraph, Plan, Rejected, Target
 
 COMES_LATER, NOT_PLANNED, TRIED = "comes-later", "not-offered", "tried"
+_PER_TENSOR = "static_wi8_ai8_per_tensor"
 _AS_IS = "The model came quantized: it is taken as it stands, never quantized again."
 
 
@@ -47,9 +48,11 @@ def name_of(plan: Plan) -> str:
     return f"{plan.runtime} {schemes.label(plan.scheme)}"
 
 
-def never_offered(offered: Sequence[Plan]) -> Iterator[Rejected]:
-    """The known schemes that were not planned at all."""
+def never_offered(offered: Sequence[Plan], widest: str | None) -> Iterator[Rejected]:
+    """The known schemes that were not planned at all; `widest` is the evidence against one scale for a layer."""
     names = {plan.scheme.name for plan in offered}
+    evidence = {_PER_TENSOR: f" {widest}"} if widest else {}
     for name in schemes.KNOWN:
         if name not in names:
-            yield Rejected(scheme=name, why=_AS_IS if names == {"as_is"} else NOT_OFFERED[name], rule=NOT_PLANNED)
+            why = _AS_IS if names == {"as_is"} else NOT_OFFERED[name] + evidence.get(name, "")
+            yield Rejected(scheme=name, why=why, rule=NOT_PLANNED)

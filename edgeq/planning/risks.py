@@ -5,25 +5,20 @@ A risk's docstring is the sentence that the user reads. Scores order plans; they
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import NamedTuple
 
-from edgeq.planning import sensitive
+from edgeq.planning import sensitive, spread
 from edgeq.planning import view as views
 from edgeq.planning.ground import Placed
 from edgeq.planning.rules import rule_name, sentence
+from edgeq.planning.spread import Spread
 from edgeq.planning.view import View
 from edgeq.types import Operator, Risk
 
-Spread = Mapping[int, float]
-"""By operator: the widest channel of its weights over the median one."""
-
-_INTEGERS = ("int8", "uint8", "int16", "uint16")
 _FINE_SHARE = 0.05
 """Part of a risk that is left with int16 activations, whose steps are 256 times finer."""
-
-WIDE_SPREAD = 16.0
-"""Spread from which one scale for all channels leaves most of them less than 4 of their 8 bits."""
 
 
 class Struck(NamedTuple):
@@ -64,10 +59,12 @@ def depthwise(look: View) -> set[int]:
     return {operator.index for operator in look.graph.operators if _is_depthwise(look, operator)}
 
 
-def wide_channels(placed: Iterable[Placed], spread: Spread) -> set[int]:
-    """The widest channel of its weights is far wider than the median one, and they share one scale."""
-    shared = (one for one in placed if one.signature.granularity == "per-tensor" and one.signature.weights in _INTEGERS)
-    return {one.operator.index for one in shared if spread.get(one.operator.index, 1.0) >= WIDE_SPREAD}
+def wide_channels(placed: Iterable[Placed], found: Spread) -> set[int]:
+    """Channels of very different ranges share one scale, which leaves the small ones few steps."""
+    shared = (
+        one for one in placed if one.signature.granularity == "per-tensor" and one.signature.weights in views.INTEGERS
+    )
+    return {one.operator.index for one in shared if found.get(one.operator.index, 1.0) >= spread.WIDE}
 
 
 def four_bits(placed: Iterable[Placed]) -> set[int]:
@@ -93,14 +90,22 @@ def struck(look: View) -> tuple[Struck, ...]:
     return tuple(Struck(rule, score, frozenset(rule(look))) for rule, score in _OF_GRAPHS)
 
 
-def of_plan(of_graph: Iterable[Struck], placed: Iterable[Placed], spread: Spread | None = None) -> tuple[Risk, ...]:
-    """The risks of what runs in integers, in a fixed order."""
+def of_plan(of_graph: Iterable[Struck], placed: Iterable[Placed], known: Spread) -> tuple[Risk, ...]:
+    """The risks of what runs in integers, in a fixed order; of weights as far as their spread is known."""
     placed = tuple(placed)
     running = {one.operator.index: one for one in placed if _is_integer(one)}
     found = [_risk(rule, score, sorted(operators & running.keys()), running) for rule, score, operators in of_graph]
-    found.append(_risk(wide_channels, _WIDE_SCORE, sorted(wide_channels(placed, spread or {})), {}))
+    found.append(_wide(placed, known))
     found.append(_risk(four_bits, _FOUR_BITS_SCORE, sorted(four_bits(placed)), {}))
     return tuple(risk for risk in found if risk is not None)
+
+
+def _wide(placed: tuple[Placed, ...], known: Spread) -> Risk | None:
+    """The risk of shared scales, with the widest spread in its words."""
+    struck_operators = wide_channels(placed, known)
+    risk = _risk(wide_channels, _WIDE_SCORE, sorted(struck_operators), {})
+    evidence = spread.widest([one.operator for one in placed if one.operator.index in struck_operators], known)
+    return risk if risk is None else dataclasses.replace(risk, why=f"{risk.why} {evidence}")
 
 
 def total(risks: Iterable[Risk]) -> float:
@@ -135,4 +140,4 @@ def _is_depthwise(look: View, operator: Operator) -> bool:
 
 
 def _is_integer(one: Placed) -> bool:
-    return one.placement == "cpu" and one.signature.activations in _INTEGERS
+    return one.placement == "cpu" and one.signature.activations in views.INTEGERS

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
+from edgeq.models import tensors
 from edgeq.types import ModelGraph, Operator, TensorSpec
 
 WEIGHTS_AT = {
@@ -44,7 +45,11 @@ _CHANNEL_AXIS = {"DEPTHWISE_CONV_2D": -1, "CONV_3D": -1, "ConvTranspose": 1, "Ma
 """Axis of the output channels in the weights, where it is not the first."""
 _DATA_AT = {"TRANSPOSE_CONV": 2, "EMBEDDING_LOOKUP": 1, "SPLIT": 1}
 _DEQUANTIZE = ("DEQUANTIZE", "DequantizeLinear")
-FLOATS = ("float16", "float32", "float64", "bfloat16")
+FLOATS = tensors.FLOATS
+INTEGERS = tensors.ACTIVATION_INTEGERS
+"""What a static scheme makes of activations."""
+QUANTIZED = INTEGERS | {"int4", "float16"}
+"""What a scheme stores in place of float32."""
 
 
 class View(NamedTuple):
@@ -61,18 +66,18 @@ class View(NamedTuple):
 
 def view(graph: ModelGraph) -> View:
     """Look at a graph once; results of operators that read only constants count as constant."""
-    tensors = {tensor.index: tensor for tensor in graph.tensors}
+    by_index = {tensor.index: tensor for tensor in graph.tensors}
     constants = {tensor.index for tensor in graph.tensors if tensor.is_constant}
     producers: dict[int, Operator] = {}
     consumers: dict[int, list[Operator]] = {}
     for operator in graph.operators:
         producers.update(dict.fromkeys(operator.outputs, operator))
-        inputs = [index for index in operator.inputs if index in tensors]
+        inputs = [index for index in operator.inputs if index in by_index]
         for index in inputs:
             consumers.setdefault(index, []).append(operator)
         if operator.type == "Constant" or (inputs and constants.issuperset(inputs)):
             constants.update(operator.outputs)
-    look = View(graph, tensors, producers, consumers, frozenset(constants))
+    look = View(graph, by_index, producers, consumers, frozenset(constants))
     return look._replace(layers={operator.index: _weights(look, operator) for operator in graph.operators})
 
 
@@ -147,9 +152,15 @@ def elements(tensor: TensorSpec) -> int:
     return count
 
 
-def channels(operator: Operator, tensor: TensorSpec) -> int:
-    """Number of output channels of a layer's weights: how many scales per-channel quantization stores."""
+def channel_axis(operator: Operator, tensor: TensorSpec) -> int | None:
+    """Axis of the output channels of a layer's weights; None where the tensor has no such axis."""
     axis = _CHANNEL_AXIS.get(operator.type, 0)
     if operator.type == "Gemm" and not operator.attributes.get("transB"):
         axis = -1
-    return max(tensor.shape[axis], 1) if -len(tensor.shape) <= axis < len(tensor.shape) else 1
+    return axis if -len(tensor.shape) <= axis < len(tensor.shape) else None
+
+
+def channels(operator: Operator, tensor: TensorSpec) -> int:
+    """Number of output channels of a layer's weights: how many scales per-channel quantization stores."""
+    axis = channel_axis(operator, tensor)
+    return 1 if axis is None else max(tensor.shape[axis], 1)

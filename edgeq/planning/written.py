@@ -10,7 +10,6 @@ from edgeq.types import Operator, Scheme
 
 _WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 _CLIPS = ("Relu", "Clip")
-_INTEGERS = ("int8", "uint8", "int16", "uint16")
 _NOT_WRITTEN = "edgeq's converter does not write it in integers"
 
 WRITTEN = {
@@ -127,6 +126,12 @@ EIGHT_BITS_ONLY = ("DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "ConvTranspose", "GRU"
 they lose too much (embeddings: 14 dB became 7). So do ONNX convolutions in groups."""
 
 
+def in_eight_bits(operator: Operator) -> bool:
+    """Whether a layer's weights stay 8 bits where a scheme wants 4."""
+    grouped = operator.type == "Conv" and operator.attributes.get("group", 1) != 1
+    return grouped or operator.type in EIGHT_BITS_ONLY
+
+
 def operators_of(model_format: str, scheme: str) -> frozenset[str]:
     """Operators that edgeq's converter of a format can write in integers under a scheme; empty for none."""
     if scheme in OWN_LISTS:
@@ -167,7 +172,7 @@ def _why_float_onnx(look: View, operator: Operator, before: frozenset[int], carr
     source = look.producers.get(operator.inputs[0]) if operator.inputs else None
     if operator.type in _CLIPS or _is_bias(look, operator):
         made = carried.get(operator.inputs[0], "float32") if source else "float32"
-        return None if made in _INTEGERS else "it belongs to the layer before it, which does"
+        return None if made in views.INTEGERS else "it belongs to the layer before it, which does"
     if operator.type in _WEIGHTED or before.intersection(operator.outputs):
         return None
     return "no weights follow it, and edgeq's converter leaves such ends"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -15,8 +14,6 @@ from edgeq.types import (
     Finding,
     Measurement,
     ModelGraph,
-    Placement,
-    Plan,
     Port,
     QuantizedModel,
     Report,
@@ -25,18 +22,18 @@ from edgeq.types import (
 from edgeq.units import format_ms, format_size
 
 SEVERITY_STYLES = {"stop": "bold red", "warning": "yellow", "note": ""}
-PLACEMENT_STYLES = {"cpu": "green", "gpu": "green", "npu": "green", "float": "yellow", "refused": "red"}
 
 
 def table(title: str | None, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
     """A plain table; cells are taken as text, never as markup."""
     result = Table(*columns, title=title, title_justify="left", box=None, pad_edge=False, title_style="bold")
     for row in rows:
-        result.add_row(*(cell if isinstance(cell, Text) else Text(_cell(cell)) for cell in row))
+        result.add_row(*(value if isinstance(value, Text) else Text(cell(value)) for value in row))
     return result
 
 
-def _cell(value: object) -> str:
+def cell(value: object) -> str:
+    """A value as plain text for one cell of a table."""
     if value is None:
         return "-"
     if isinstance(value, float):
@@ -85,106 +82,23 @@ def _shape(shape: Sequence[int]) -> str:
     return "x".join("?" if size < 0 else str(size) for size in shape) or "scalar"
 
 
-def plan(found: Plan, *, every_operator: bool = False) -> RenderableType:
-    """What was chosen and why; operators grouped unless each one is asked for."""
-    memory, latency = found.memory, found.predicted.latency_ms
-    facts = [
-        ("runtime", found.runtime),
-        ("scheme", found.scheme.name + (f", ranges by {found.scheme.ranges}" if found.scheme.is_static else "")),
-        ("flash", format_size(memory.flash_bytes)),
-        ("RAM", f"{format_size(memory.ram_bytes)} (arena {format_size(memory.arena_bytes)})"),
-        ("latency", format_ms(latency) if latency is not None else f"- ({found.unavailable.get('latency_ms', '')})"),
-    ]
-    parts: list[RenderableType] = [
-        table(f"plan for {found.target}", ("", ""), facts),
-        _operators(found.operators, every_operator),
-        checks("\nchecks", found.checks),
-    ]
-    if found.risks:
-        rows = [(risk.rule, _ranges(risk.operators), risk.why) for risk in found.risks]
-        parts.append(table("\naccuracy at risk", ("rule", "operators", "why"), rows))
-    parts += _shortfall(found.checks)
-    if found.rejected:
-        parts.append(table("\nnot taken", ("scheme", "why"), [(r.scheme, r.why) for r in found.rejected]))
-    return Group(*parts)
-
-
-def _shortfall(found: Iterable[Check]) -> list[RenderableType]:
-    """What is needed, had and short, of every figure that is over its limit."""
-    rows = [
-        (check.rule, _quantity(check.needed, check.unit), _quantity(check.available, check.unit),
-         _quantity(check.needed - check.available, check.unit))
-        for check in found
-        if not check.ok and isinstance(check.needed, int | float) and isinstance(check.available, int | float)
-        and check.needed > check.available
-    ]  # fmt: skip
-    return [table("\ntoo much", ("limit", "needed", "had", "short"), rows)] if rows else []
-
-
-def _explained(placements: Sequence[Placement]) -> Table:
-    """Every operator with its rule, what it could not have, and the edit; equal ones share a row."""
-    groups: dict[Placement, list[int]] = {}
-    for one in placements:
-        groups.setdefault(dataclasses.replace(one, index=0), []).append(one.index)
-    rows: list[Sequence[object]] = []
-    for one, indices in groups.items():
-        refused = Text("\n".join(_cell(f"{other.what}: {other.why}") for other in one.alternatives) or "-")
-        reason = f"{one.rule}: {one.why}"
-        rows.append((_ranges(indices), one.type, _placed(one.placement), one.signature, reason, refused, one.edit))
-    columns = ("#", "operator", "where", "signature", "rule", "refused", "smallest change")
-    return table("\noperators", columns, rows)
-
-
-def _ranges(indices: Sequence[int]) -> str:
-    """`0, 3-5` for 0, 3, 4, 5."""
-    parts: list[list[int]] = []
-    for index in indices:
-        if parts and index == parts[-1][-1] + 1:
-            parts[-1].append(index)
-        else:
-            parts.append([index])
-    return ", ".join(str(part[0]) if len(part) == 1 else f"{part[0]}-{part[-1]}" for part in parts)
-
-
-def findings(found: Plan, rows: Sequence[Mapping[str, str]]) -> RenderableType:
-    """Claims of a plan that do not follow."""
-    if not rows:
-        return Text(f"every verdict of the plan for {_cell(found.target)} follows", "bold green")
-    cells = [(row["subject"], row["claimed"], row["derived"], row["why"]) for row in rows]
-    return Group(
-        table("does not follow", ("what", "the plan says", "what follows", "why"), cells),
-        Text(f"{len(rows)} claims do not follow", "bold red"),
-    )
-
-
-def _operators(placements: Sequence[Placement], every_operator: bool) -> Table:
-    if every_operator:
-        return _explained(placements)
-    groups = Counter((p.type, p.placement, p.signature, p.why) for p in placements)
-    grouped = [(count, kind, _placed(place), sign, why) for (kind, place, sign, why), count in groups.items()]
-    return table("\noperators", ("count", "operator", "where", "signature", "why"), grouped)
-
-
-def _placed(placement: str) -> Text:
-    return Text(placement, PLACEMENT_STYLES.get(placement, ""))
-
-
 def checks(title: str | None, found: Iterable[Check]) -> RenderableType:
     """Checks with what was needed and had."""
     rows = [
-        (_mark(check.ok), check.rule, check.subject, _quantity(check.needed, check.unit),
-         _quantity(check.available, check.unit), check.why + (f" (try: {check.hint})" if check.hint else ""))
+        (_mark(check.ok), check.rule, check.subject, quantity(check.needed, check.unit),
+         quantity(check.available, check.unit), check.why + (f" (try: {check.hint})" if check.hint else ""))
         for check in found
     ]  # fmt: skip
     return table(title, ("", "rule", "subject", "needed", "available", "why"), rows)
 
 
-def _quantity(value: float | str | None, unit: str) -> str:
+def quantity(value: float | str | None, unit: str) -> str:
+    """A figure with its unit, sizes and times in the unit that suits them."""
     if isinstance(value, int | float) and unit in ("bytes", "B"):
         return format_size(value)
     if isinstance(value, int | float) and unit == "ms":
         return format_ms(value)
-    return f"{_cell(value)} {unit}" if value is not None and unit else _cell(value)
+    return f"{cell(value)} {unit}" if value is not None and unit else cell(value)
 
 
 def quantize(found: QuantizedModel) -> RenderableType:
@@ -196,7 +110,7 @@ def quantize(found: QuantizedModel) -> RenderableType:
     ]
     if accuracy:
         rows.append((accuracy.metric, accuracy.float_score, accuracy.quantized_score))
-        rows.append(("drop", "", f"{_cell(accuracy.drop)} (accepted {accuracy.tolerance:.4g})"))
+        rows.append(("drop", "", f"{cell(accuracy.drop)} (accepted {accuracy.tolerance:.4g})"))
     parts: list[RenderableType] = [table(artifact.path, ("", "float", "quantized"), rows)]
     if found.fidelity:
         scores = [(f.name, f.cosine, f.sqnr_db, f.max_abs_error) for f in found.fidelity]
@@ -205,10 +119,10 @@ def quantize(found: QuantizedModel) -> RenderableType:
         parts.append(
             table("\ntried before", ("scheme", "why it was given up"), [(t.scheme, t.why) for t in found.tried])
         )
-    parts += [Text(f"note: {_cell(note)}") for note in found.notes]
+    parts += [Text(f"note: {cell(note)}") for note in found.notes]
     parts += symptoms(found.findings)
     if accuracy and not accuracy.ok:
-        parts.append(Text(f"does not hold: {_cell(accuracy.why)}", "bold red"))
+        parts.append(Text(f"does not hold: {cell(accuracy.why)}", "bold red"))
     return Group(*parts)
 
 
@@ -216,10 +130,10 @@ def symptoms(found: Iterable[Finding], *, evidence: bool = False) -> list[Render
     """What the calibration doctor found, one after the other; with `evidence` its figures too."""
     parts: list[RenderableType] = []
     for one in found:
-        hint = f" (try: {_cell(one.hint)})" if one.hint else ""
-        parts.append(Text.assemble((one.severity, SEVERITY_STYLES[one.severity]), f": {_cell(one.why)}{hint}"))
+        hint = f" (try: {cell(one.hint)})" if one.hint else ""
+        parts.append(Text.assemble((one.severity, SEVERITY_STYLES[one.severity]), f": {cell(one.why)}{hint}"))
         if evidence:
-            parts.append(Text("  " + ", ".join(f"{name} {_cell(value)}" for name, value in one.evidence.items())))
+            parts.append(Text("  " + ", ".join(f"{name} {cell(value)}" for name, value in one.evidence.items())))
     return parts
 
 
@@ -261,7 +175,7 @@ def measurement(found: Measurement) -> RenderableType:
         if value:
             rows.append((name, value))
     rows += [(f"no {quantity}", reason) for quantity, reason in found.unavailable.items()]
-    return table(f"measured on {_cell(found.device.get('name', 'device'))}", ("", ""), rows)
+    return table(f"measured on {cell(found.device.get('name', 'device'))}", ("", ""), rows)
 
 
 def _runtime(found: Mapping[str, str]) -> str:
@@ -310,7 +224,7 @@ def _prediction(found: Report) -> list[RenderableType]:
     if predicted is None or predicted.latency_ms is None or measured is None or not measured.p50:
         return []
     error = predicted.latency_ms / measured.p50 - 1
-    words = f"predicted {format_ms(predicted.latency_ms)}, off by {error:+.0%} (from {_cell(predicted.source)})"
+    words = f"predicted {format_ms(predicted.latency_ms)}, off by {error:+.0%} (from {cell(predicted.source)})"
     return [Text(words)]
 
 

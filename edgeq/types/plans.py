@@ -95,11 +95,16 @@ class Risk:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlannedMemory:
-    """Predicted bytes: model file in flash, all run-time memory, activations arena."""
+    """Predicted bytes: model file in flash, all run-time memory, activations arena.
+
+    `arena_parts_bytes` are bytes of the arena by what they hold: `activations` everywhere; where the interpreter lives
+    in the arena too, `interpreter`, `operators` (their parameters) and `variables` (state that outlives an inference).
+    """
 
     flash_bytes: int
     ram_bytes: int
     arena_bytes: int
+    arena_parts_bytes: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -91,12 +91,8 @@ def planned(graph: ModelGraph, target: str, wish: Wish) -> planning.Planned:
         prefer=wish.prefer,
         scheme=wish.scheme,
         observations=observed.load(profile.name),
+        spread=planning.spreads.of_weights(graph),
     )
-
-
-def candidates(graph: ModelGraph, target: str, wish: Wish) -> list[Plan]:
-    """Every plan that can be tried, best first."""
-    return [candidate for candidate in planned(graph, target, wish).candidates if candidate.ok]
 
 
 def write(folder: Path, found: Plan, graph: ModelGraph, target: str) -> None:

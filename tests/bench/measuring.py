@@ -13,6 +13,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+ROOT = Path(__file__).resolve().parents[2]
+SHARED = Path(os.environ.get("EDGEQ_SHARED", ROOT.parent / "shared")) / "models"
+"""Real models; some rows are left out, and said to be, where they are absent."""
+
 EDGEQ = (sys.executable, "-m", "edgeq")
 
 
@@ -26,10 +30,13 @@ class Ran(NamedTuple):
 
 
 class Row(NamedTuple):
-    """One line of the table: what edgeq takes, what the other side takes, and the bar."""
+    """One line of the table: what edgeq takes, what the other side takes, and the bar.
+
+    Without a figure it was not run, and `other_name` is the command that makes it run.
+    """
 
     what: str
-    edgeq: float
+    edgeq: float | None
     other: float | None
     unit: str
     bar: str
@@ -39,7 +46,12 @@ class Row(NamedTuple):
     @property
     def ratio(self) -> float | None:
         """edgeq over the other side."""
-        return self.edgeq / self.other if self.other else None
+        return self.edgeq / self.other if self.other and self.edgeq is not None else None
+
+
+def not_run(what: str, bar: str, install: str) -> Row:
+    """A row for which something is missing here; it misses no bar."""
+    return Row(what, None, None, "", bar, True, install)
 
 
 def run(argv: Sequence[object], env: Mapping[str, str] | None = None) -> Ran:

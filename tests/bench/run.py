@@ -1,14 +1,14 @@
 """`make bench`: what edgeq costs beside the libraries under it.
 
 Prints one Markdown table, writes build/bench.json, and ends with 1 when a bar is missed. Wall times mean
-something only on a quiet host: what else runs strikes the side with more threads harder. The rows about quantization
-need the real models of ../shared (or EDGEQ_SHARED) and are left out, and said to be, where those are absent.
+something only on a quiet host: what else runs strikes the side with more threads harder. Rows about real models need
+those of ../shared (or EDGEQ_SHARED) and are left out, and said to be, where they are absent; rows about operator tables
+need external tools, and say `not run` and the command that installs the tool where it is missing.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import platform
 import shutil
 import statistics
@@ -19,12 +19,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import latency
-from measuring import EDGEQ, Ran, Row, in_turn, median_seconds, peak_bytes, run
+import predicted
+import tables
+from measuring import EDGEQ, ROOT, SHARED, Ran, Row, in_turn, median_seconds, peak_bytes, run
 
-ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).resolve().parent
-
-SHARED = Path(os.environ.get("EDGEQ_SHARED", ROOT.parent / "shared")) / "models"
 MOBILENET = SHARED / "imagenet_mobilenetv2"
 TARGET = f"generic-linux-{platform.machine()}"
 GIGABYTE = 1e9
@@ -47,12 +46,13 @@ def main() -> int:
 def _rows(scratch: Path) -> Iterator[Row]:
     comparisons: list[Callable[[Path], Iterator[Row]]] = [_help, _deploy, _latency]
     if MOBILENET.is_dir():
-        comparisons += [_plan, _quantize, _percentile, _memory]
+        comparisons += [_plan, _quantize, _percentile, _memory, _predicted]
     else:
-        sys.stderr.write(f"left out: quantization of mobilenet_v2, because {MOBILENET} is absent\n")
+        sys.stderr.write(f"left out: planning and quantization of mobilenet_v2, because {MOBILENET} is absent\n")
+    comparisons.append(_tables)
     for compare in comparisons:
         for row in compare(scratch):
-            sys.stderr.write(f"{row.what}: {_figure(row.edgeq, row.unit)}, {_beside(row)}\n")
+            sys.stderr.write(f"{row.what}: {_ours(row)}, {_beside(row)}\n")
             yield row
 
 
@@ -169,6 +169,14 @@ def _latency(_scratch: Path) -> Iterator[Row]:
     yield Row(f"p50 of {model.stem}", ours, theirs, "ms", "within 10 %", holds, "a loop written by hand")
 
 
+def _predicted(_scratch: Path) -> Iterator[Row]:
+    return predicted.rows()
+
+
+def _tables(_scratch: Path) -> Iterator[Row]:
+    return tables.rows()
+
+
 def _ratio_row(what: str, ours: float, theirs: float, unit: str, most: float, told: str) -> Row:
     return Row(what, ours, theirs, unit, f"<= {most:g} x", ours / theirs <= most, told)
 
@@ -177,9 +185,13 @@ def _table(rows: list[Row]) -> list[str]:
     lines = ["| what | edgeq | beside | ratio | bar | |", "|---|---|---|---|---|---|"]
     for row in rows:
         ratio = "-" if row.ratio is None else f"{row.ratio:.2f}"
-        told = "holds" if row.holds else "MISSED"
-        lines.append(f"| {row.what} | {_figure(row.edgeq, row.unit)} | {_beside(row)} | {ratio} | {row.bar} | {told} |")
+        told = "-" if row.edgeq is None or row.bar == "-" else "holds" if row.holds else "MISSED"
+        lines.append(f"| {row.what} | {_ours(row)} | {_beside(row)} | {ratio} | {row.bar} | {told} |")
     return lines
+
+
+def _ours(row: Row) -> str:
+    return f"not run: {row.other_name}" if row.edgeq is None else _figure(row.edgeq, row.unit)
 
 
 def _beside(row: Row) -> str:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from edgeq import backends, datasets, models, planning, targets
 from edgeq.testing import models as tiny
+from edgeq.testing.planned import FRAMED, disagreements, numbered
 from edgeq.testing.tflite import write_tflite
-from edgeq.types import Dataset, ModelGraph, Operator, Placement, Plan, Signature, TensorSpec
+from edgeq.types import Dataset, ModelGraph, Plan, Signature
 
 Bound = tuple[ModelGraph, Dataset]
 
@@ -38,10 +39,6 @@ ONNX = (
 )
 SCHEMES = ("static_wi8_ai8", "static_wi8_ai8_mixed")
 TARGETS = ("generic-linux-x86_64", "raspberry-pi-4")
-INTEGERS = ("int8", "uint8")
-PRODUCTS = ("MatMul", "Gemm")
-FRAMED = ("falls-back-to-float", "operator-unknown", "constraint-violated")
-"""Operators without an integer kernel that stand between quantizers nevertheless."""
 LAYERS = {"onnx": ("Conv", "ConvTranspose", "Gemm", "MatMul"), "tflite": ("CONV_2D", "FULLY_CONNECTED")}
 
 
@@ -64,35 +61,7 @@ def converted(bound: Bound, plan: Plan, folder: Path) -> ModelGraph:
     return models.read(out)
 
 
-def numbered(graph: ModelGraph) -> dict[int, TensorSpec]:
-    return {tensor.index: tensor for tensor in graph.tensors}
-
-
-def is_integer(one: Placement) -> bool:
-    """Whether the plan lets the operator compute in integers."""
-    return one.placement == "cpu" and one.signature.split("/")[0].split(" ")[0] in INTEGERS
-
-
 # --- TFLite ----------------------------------------------------------------------------------
-
-
-def twin(operator: Operator, graph: ModelGraph, made: ModelGraph) -> Operator:
-    """The operator of the file that does the work of one of the model."""
-    wanted, tensors = numbered(graph)[operator.outputs[0]].name, numbered(made)
-    names = (wanted, f"{wanted}_quantized", f"{wanted}_dequant")
-    (found,) = [one for one in made.operators if one.type == operator.type and tensors[one.outputs[0]].name in names]
-    return found
-
-
-def tflite_disagreements(graph: ModelGraph, plan: Plan, made: ModelGraph) -> Iterator[str]:
-    tensors = numbered(made)
-    for operator, one in zip(graph.operators, plan.operators, strict=True):
-        if operator.subgraph or one.rule in ("constants-only", "carries-integers"):
-            continue
-        found = tensors[twin(operator, graph, made).outputs[0]].dtype
-        wanted = "int8" if is_integer(one) else "float32"
-        if found != wanted:
-            yield f"operator {one.index} {one.type} is planned {wanted} ({one.rule}), the file has {found}"
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
@@ -100,7 +69,7 @@ def tflite_disagreements(graph: ModelGraph, plan: Plan, made: ModelGraph) -> Ite
 def test_tflite_operators_have_the_planned_types(shared: Path, tmp_path: Path, file: str, scheme: str) -> None:
     model = bound(shared / file, (shared / file).parent / "dataset.yaml")
     plan = planned(model[0], scheme)
-    assert list(tflite_disagreements(model[0], plan, converted(model, plan, tmp_path))) == []
+    assert list(disagreements(model[0], plan, converted(model, plan, tmp_path))) == []
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
@@ -110,14 +79,14 @@ def test_tiny_tflite_operators_have_the_planned_types(tmp_path: Path, scheme: st
     path = write_tflite(tmp_path / "conv.tflite", tiny.conv_graph(), signature=signature)
     model = bound(path, tiny.tiny_dataset(tmp_path))
     plan = planned(model[0], scheme)
-    assert list(tflite_disagreements(model[0], plan, converted(model, plan, tmp_path))) == []
+    assert list(disagreements(model[0], plan, converted(model, plan, tmp_path))) == []
 
 
 def test_a_disagreement_is_found(tmp_path: Path) -> None:
     """The check itself: a mixed plan is not the plan of a wholly static file."""
     model = bound(tiny.conv_tflite(tmp_path), tiny.tiny_dataset(tmp_path))
     made = converted(model, planned(model[0], "static_wi8_ai8"), tmp_path)
-    found = list(tflite_disagreements(model[0], planned(model[0], "static_wi8_ai8_mixed"), made))
+    found = list(disagreements(model[0], planned(model[0], "static_wi8_ai8_mixed"), made))
     assert "operator 0 CONV_2D is planned float32 (kept-in-float), the file has int8" in found
 
 
@@ -147,76 +116,6 @@ def test_plans_name_every_operator_in_order(shared: Path, file: str) -> None:
 # --- ONNX ------------------------------------------------------------------------------------
 
 
-class OnnxFile:
-    """A QDQ file beside the plan of its model: which tensors are quantized between which operators."""
-
-    def __init__(self, graph: ModelGraph, plan: Plan, made: ModelGraph) -> None:
-        self.made, self.tensors = made, numbered(made)
-        self.makers = {index: operator for operator in made.operators for index in operator.outputs}
-        names = numbered(graph)
-        self.plans = {
-            names[index].name: one
-            for operator, one in zip(graph.operators, plan.operators, strict=True)
-            for index in operator.outputs
-        }
-
-    def plan_of(self, operator: Operator) -> Placement | None:
-        """A fused layer has the name of the last result of what was fused."""
-        return self.plans.get(self.tensors[operator.outputs[0]].name)
-
-    def source(self, index: int) -> tuple[Operator | None, bool]:
-        """What made the values, looking through a pair of quantizers, and whether there is one."""
-        maker, is_quantized = self.makers.get(index), False
-        while maker is not None and maker.type in ("DequantizeLinear", "QuantizeLinear"):
-            is_quantized = True
-            maker = self.makers.get(maker.inputs[0])
-        return maker, is_quantized
-
-    def activations(self, operator: Operator) -> Iterator[tuple[Placement | None, bool, bool]]:
-        """Each float input that is no constant: plan of its maker (None for a port), whether it is quantized, and
-        whether an operator of another place reads the same values: a pair of quantizers serves all readers.
-        """
-        for index in operator.inputs:
-            tensor = self.tensors.get(index)
-            if tensor is None or tensor.dtype != "float32" or self._is_constant(index):
-                continue
-            maker, is_quantized = self.source(index)
-            readers = [self.plan_of(reader) for reader in self.made.operators if index in reader.inputs]
-            is_shared = len({one.placement for one in readers if one}) > 1
-            yield self.plan_of(maker) if maker else None, is_quantized, is_shared
-
-    def _is_constant(self, index: int) -> bool:
-        maker = self.makers.get(index)
-        while maker is not None and maker.type in ("DequantizeLinear", "QuantizeLinear"):
-            index = maker.inputs[0]
-            maker = self.makers.get(index)
-        return self.tensors[index].is_constant
-
-    def weights(self, operator: Operator) -> bool | None:
-        """Whether the constant second operand is stored in integers; None without one."""
-        index = operator.inputs[1] if len(operator.inputs) > 1 else -1
-        if index not in self.tensors or not self._is_constant(index):
-            return None
-        return self.source(index)[1]
-
-
-def onnx_disagreements(graph: ModelGraph, plan: Plan, made: ModelGraph) -> Iterator[str]:
-    file = OnnxFile(graph, plan, made)
-    for operator in made.operators:
-        one = file.plan_of(operator)
-        if one is None or operator.type in ("QuantizeLinear", "DequantizeLinear") or one.rule in FRAMED:
-            continue
-        label = f"operator {one.index} {one.type} ({one.rule})"
-        for maker, is_quantized, is_shared in file.activations(operator):
-            if is_integer(one) and not is_quantized:
-                yield f"{label} is planned in integers and reads float"
-            from_float = maker is None or (maker.placement == "float" and maker.rule not in FRAMED)
-            if one.placement == "float" and from_float and is_quantized and not is_shared:
-                yield f"{label} is planned in float behind float, with a quantizer between"
-        if operator.type in LAYERS["onnx"] and file.weights(operator) not in (None, is_integer(one)):
-            yield f"{label} has its weights in {'integers' if file.weights(operator) else 'float'}"
-
-
 @pytest.mark.parametrize("target", [TARGETS[0], pytest.param(TARGETS[1], marks=pytest.mark.slow)])
 @pytest.mark.parametrize("scheme", SCHEMES)
 @pytest.mark.parametrize("file", ONNX)
@@ -227,22 +126,24 @@ def test_onnx_operators_stand_between_the_planned_quantizers(
     plan = planned(model[0], scheme, target)
     if not plan.ok:
         pytest.skip(f"{scheme} is not ok here: {[check.why for check in plan.checks if not check.ok]}")
-    assert list(onnx_disagreements(model[0], plan, converted(model, plan, tmp_path))) == []
+    assert list(disagreements(model[0], plan, converted(model, plan, tmp_path))) == []
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_tiny_onnx_operators_stand_between_the_planned_quantizers(tmp_path: Path, scheme: str) -> None:
     model = bound(tiny.conv_onnx(tmp_path), tiny.tiny_dataset(tmp_path, channels_first=True))
     plan = planned(model[0], scheme)
-    assert list(onnx_disagreements(model[0], plan, converted(model, plan, tmp_path))) == []
+    assert list(disagreements(model[0], plan, converted(model, plan, tmp_path))) == []
 
 
 def test_an_onnx_disagreement_is_found(tmp_path: Path) -> None:
     model = bound(tiny.conv_onnx(tmp_path), tiny.tiny_dataset(tmp_path, channels_first=True))
     static, mixed = (planned(model[0], scheme) for scheme in SCHEMES)
     whole, parts = (converted(model, plan, tmp_path) for plan in (static, mixed))
-    assert any("has its weights in integers" in words for words in onnx_disagreements(model[0], mixed, whole))
-    assert any("reads float" in words for words in onnx_disagreements(model[0], static, parts))
+    assert any(
+        "has its weights in uint8" in words or "in integers" in words for words in disagreements(model[0], mixed, whole)
+    )
+    assert any("reads float" in words for words in disagreements(model[0], static, parts))
 
 
 def placements(plan: Plan, kind: str) -> list[tuple[str, str]]:

@@ -69,7 +69,7 @@ def scheme(**words: Any) -> Change:
     return lambda plan: dataclasses.replace(plan, scheme=dataclasses.replace(plan.scheme, **words))
 
 
-def memory(**words: int) -> Change:
+def memory(**words: Any) -> Change:
     return lambda plan: dataclasses.replace(plan, memory=dataclasses.replace(plan.memory, **words))
 
 
@@ -126,6 +126,7 @@ TAMPERED: dict[str, tuple[Change, str]] = {
     "flash": (memory(flash_bytes=1), "memory.flash_bytes"),
     "ram": (memory(ram_bytes=1), "memory.ram_bytes"),
     "arena": (memory(arena_bytes=1), "memory.arena_bytes"),
+    "a part of the arena": (memory(arena_parts_bytes={"activations": 1}), "memory.arena_parts_bytes"),
     "scheme's name": (scheme(name="dynamic_wi8_af32"), "scheme"),
     "scheme's types": (scheme(default=Signature(activations="int16")), "scheme"),
     "scheme's ranges": (scheme(reduce_range=True), "scheme"),
@@ -173,6 +174,11 @@ def honest(tiny: Any) -> tuple[Plan, ModelGraph, Target, dict[str, OperatorTable
 
 def test_the_honest_plan_is_accepted(tiny: Any) -> None:
     assert planning.audit(*honest(tiny)) == ()
+
+
+def test_a_plan_from_before_parts_were_told_is_accepted(tiny: Any) -> None:
+    plan, *rest = honest(tiny)
+    assert planning.audit(memory(arena_parts_bytes={})(plan), *rest) == ()
 
 
 @pytest.mark.parametrize("name", TAMPERED)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import pytest
@@ -82,15 +81,3 @@ def test_a_transformer_keeps_all_but_products_in_float(shared: Path) -> None:
     assert plan.ok
     quantized = {one.type for one in plan.operators if one.signature.startswith("int8")}
     assert quantized == {"MatMul"}
-
-
-def test_planning_mobilenet_takes_less_than_50_ms(shared: Path) -> None:
-    graph = models.read(shared / "imagenet_mobilenetv2/mobilenet_v2_float.onnx")
-    target = targets.load("generic-linux-aarch64")
-    tables = targets.load_tables(target)
-    times = []
-    for _ in range(10):
-        started = time.process_time()
-        planning.candidates(graph, target, tables)
-        times.append(time.process_time() - started)
-    assert min(times) < 0.05, "processor time, best of ten: waiting for other work on this machine does not count"

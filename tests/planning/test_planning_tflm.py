@@ -181,6 +181,17 @@ def test_a_plan_of_a_float_model_foresees_the_converted_file(shared: Path, tmp_p
     backends.find("converters", "tflite").convert(read, plan, few, out)
     found = models.read(out)
     assert plan.memory.arena_bytes == tflm.arena(found, tflm.build_for(board)).total
+    assert plan.memory.arena_parts_bytes == tflm.arena(found, tflm.build_for(board))._asdict()
+
+
+@pytest.mark.parametrize(
+    ("name", "parts"), [("stm32h743", set(tflm.Arena._fields)), ("raspberry-pi-4", {"activations"})]
+)
+def test_the_parts_of_an_arena_are_all_of_it(shared: Path, name: str, parts: set[str]) -> None:
+    target = targets.load(name)
+    for plan in planning.candidates(models.read(shared / FLOAT[0]), target, targets.load_tables(target)):
+        assert plan.memory.arena_parts_bytes.keys() == parts
+        assert sum(plan.memory.arena_parts_bytes.values()) == plan.memory.arena_bytes
 
 
 def test_a_border_gets_an_operator_and_ports_become_integers(tiny: Any) -> None:

@@ -10,7 +10,7 @@ from rich.console import Console, RenderableType
 
 from edgeq import types
 from edgeq.report import json as documents
-from edgeq.report import terminal
+from edgeq.report import plans, terminal
 from edgeq.report.verdict import judge
 
 
@@ -45,7 +45,7 @@ def test_plan_keys(plan: types.Plan) -> None:
     assert found["scheme"] == "static_wi8_ai8"
     assert set(found) >= {"target", "runtime", "ok", "operators", "memory", "predicted", "checks", "rejected"}
     assert set(found["operators"][0]) >= {"index", "type", "signature", "placement", "rule", "why"}
-    assert set(found["memory"]) == {"flash_bytes", "ram_bytes", "arena_bytes"}
+    assert set(found["memory"]) == {"flash_bytes", "ram_bytes", "arena_bytes", "arena_parts_bytes"}
     assert set(found["checks"][0]) == {"rule", "subject", "ok", "needed", "available", "unit", "why", "hint"}
     assert set(found["rejected"][0]) >= {"scheme", "why"}
 
@@ -85,9 +85,9 @@ def test_every_table_shows_its_facts(
     text = _text(terminal.report(_report(quantized, measurement)))
     for fact in ("static_wi8_ai8", "0.8975", "4 ms", "exact on 32", "no sensor found", "everything holds", "29"):
         assert fact in text, fact
-    assert "in the table" in _text(terminal.plan(plan))
-    assert "fallback" in _text(terminal.plan(plan, every_operator=True))
-    assert "not a quantization" in _text(terminal.plan(plan))
+    assert "in the table" in _text(plans.plan(plan))
+    assert "fallback" in _text(plans.plan(plan, every_operator=True))
+    assert "not a quantization" in _text(plans.plan(plan))
 
 
 def test_a_lost_model_is_shown_as_lost(quantized: types.QuantizedModel) -> None:

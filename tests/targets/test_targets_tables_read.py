@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from time import process_time
 
 import pytest
 
@@ -189,12 +188,3 @@ def test_what_an_npu_lacks_runs_on_the_microcontroller_as_integers(shared: Path,
     assert found.ok, [check.why for check in found.checks if not check.ok]
     [moved] = [one for one in found.operators if one.type == "DEPTH_TO_SPACE"]
     assert (moved.placement, moved.signature) == ("cpu", "int8")
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_reading_the_constraints_takes_little_time(shared: Path, name: str) -> None:
-    graph, ready = read(shared, FLOATS[0]), {name: table(name)}
-    planning.candidates(graph, chip(name), ready)
-    start_s = process_time()
-    planning.candidates(graph, chip(name), ready)
-    assert process_time() - start_s < 0.5

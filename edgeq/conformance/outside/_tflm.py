@@ -10,9 +10,10 @@ ARENA_BYTES = 4 << 20
 REFUSALS = (RuntimeError, ValueError, IndexError)
 
 
-def run(model: bytes, feeds: dict[str, Any], outputs: int, settings: dict[str, Any]) -> list[Any]:  # noqa: ARG001 - one signature for all engines
-    """Run a model once on its inputs in order; its outputs."""
-    interpreter = runtime.Interpreter.from_bytes(model, arena_size=ARENA_BYTES)
+def run(model: bytes, feeds: dict[str, Any], outputs: int, settings: dict[str, Any]) -> list[Any]:
+    """Run a model once on its inputs in order, in an arena of `arena_bytes`; its outputs."""
+    arena_bytes = settings.get("arena_bytes", ARENA_BYTES)
+    interpreter = runtime.Interpreter.from_bytes(model, arena_size=arena_bytes)
     for number, values in enumerate(feeds.values()):
         interpreter.set_input(values, number)
     interpreter.invoke()

@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from edgeq.models.liveness import ALIGNMENT_BYTES
+from edgeq.planning import view as views
 from edgeq.planning.tflm import head, structs
 from edgeq.planning.tflm.borders import with_borders
 from edgeq.planning.tflm.kernels import Needs, needs
@@ -20,9 +21,7 @@ from edgeq.planning.tflm.operands import Operands
 from edgeq.planning.tflm.structs import CORTEX_M, WHEEL, Build
 from edgeq.types import ModelGraph, Target, TensorSpec
 
-__all__ = ["CORTEX_M", "WHEEL", "Arena", "Build", "arena", "arena_bytes", "build_for"]
-
-QUANTIZED = ("int8", "uint8", "int16", "int4")
+__all__ = ["CORTEX_M", "WHEEL", "Arena", "Build", "arena", "build_for", "parts"]
 
 
 class Arena(NamedTuple):
@@ -46,9 +45,9 @@ class Arena(NamedTuple):
         return self.activations + self.persistent
 
 
-def arena_bytes(graph: ModelGraph, target: Target) -> int:
-    """Bytes that the runtime will report on a target for a file, or for a planned graph once it is converted."""
-    return arena(with_borders(graph), build_for(target)).total
+def parts(graph: ModelGraph, target: Target) -> dict[str, int]:
+    """What the runtime will report on a target for a file, or for a planned graph once it is converted, by part."""
+    return arena(with_borders(graph), build_for(target))._asdict()
 
 
 def build_for(target: Target) -> Build:
@@ -141,7 +140,7 @@ def _scales(tensor: TensorSpec) -> int:
     """Scales of a tensor; one that is to be quantized has a single scale."""
     if tensor.quantization:
         return len(tensor.quantization.scales)
-    return 1 if tensor.dtype in QUANTIZED else 0
+    return 1 if tensor.dtype in views.QUANTIZED else 0
 
 
 def _operands(graph: ModelGraph, number: int, build: Build) -> Operands:

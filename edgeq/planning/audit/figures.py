@@ -8,11 +8,11 @@ from collections.abc import Sequence
 
 from edgeq.planning import arenas
 from edgeq.planning import view as views
-from edgeq.planning.memory import ITEM_BYTES, OVERHEAD
+from edgeq.planning.memory import OVERHEAD, item_bytes
 from edgeq.planning.view import View
 from edgeq.types import Operator, Placement, Plan, PlannedMemory, Quantization, Target, TensorSpec
 
-_NARROW = ("int8", "uint8", "int16", "uint16", "int4", "float16")
+_INTEGERS = views.QUANTIZED - {"float16"}
 _BESIDE_BIAS = ("int32", "int64")
 
 
@@ -29,11 +29,13 @@ def memory(plan: Plan, look: View, target: Target) -> PlannedMemory:
     kinds = {} if as_is else activations(plan.operators, look)
     layers = {} if as_is or not arenas.needs_weights(plan.runtime) else _layers(plan.operators, look)
     tensors = tuple(_planned(look, t, kinds.get(t.index), layers.get(t.index)) for t in look.graph.tensors)
-    arena = arenas.arena_bytes(plan.runtime, dataclasses.replace(look.graph, tensors=tensors), target)
+    parts_of_arena = arenas.parts(plan.runtime, dataclasses.replace(look.graph, tensors=tensors), target)
     flash = look.graph.size_bytes if as_is else _file_bytes(plan, look, kinds)
     resident = 0 if target.kind == "mcu" else flash
     expanded = 0 if as_is else _expanded_bytes(plan, look)
-    return PlannedMemory(flash_bytes=flash, ram_bytes=arena + resident + expanded, arena_bytes=arena)
+    arena = sum(parts_of_arena.values())
+    ram = arena + resident + expanded
+    return PlannedMemory(flash_bytes=flash, ram_bytes=ram, arena_bytes=arena, arena_parts_bytes=parts_of_arena)
 
 
 def activations(operators: Sequence[Placement], look: View) -> dict[int, str]:
@@ -56,7 +58,7 @@ def _layers(operators: Sequence[Placement], look: View) -> dict[int, tuple[str, 
     found: dict[int, tuple[str, int]] = {}
     for operator, one in zip(look.graph.operators, operators, strict=True):
         _, kind, _, granularity = parts(one.signature)
-        for tensor in views.weights(look, operator) if kind in _NARROW[:-1] else ():
+        for tensor in views.weights(look, operator) if kind in _INTEGERS else ():
             scales = views.channels(operator, tensor) if granularity == "per-channel" else 1
             found[tensor.index] = str(kind), scales
     return found
@@ -66,7 +68,7 @@ def _planned(look: View, tensor: TensorSpec, kind: str | None, layer: tuple[str,
     wanted, scales = layer or (kind or tensor.dtype, 0)
     changes: dict[str, object] = {"is_constant": tensor.is_constant or tensor.index in look.constants}
     if wanted != tensor.dtype:
-        changes |= {"dtype": wanted, "size_bytes": math.ceil(views.elements(tensor) * ITEM_BYTES.get(wanted, 4))}
+        changes |= {"dtype": wanted, "size_bytes": math.ceil(views.elements(tensor) * item_bytes(wanted))}
     if scales:
         changes["quantization"] = Quantization(scales=(1.0,) * scales, zero_points=(0,) * scales)
     return dataclasses.replace(tensor, **changes)  # type: ignore[arg-type]
@@ -82,7 +84,7 @@ def _file_bytes(plan: Plan, look: View, kinds: dict[int, str]) -> int:
             if tensor.index not in done:
                 done.add(tensor.index)
                 total += _added(look, operator, one, tensor, kind)
-    total += overhead.tensor * sum(kind in _NARROW for kind in kinds.values())
+    total += overhead.tensor * sum(kind in views.QUANTIZED for kind in kinds.values())
     return max(round(total), 0)
 
 
@@ -92,7 +94,7 @@ def _stored_anew(look: View, operator: Operator, one: Placement) -> list[tuple[T
     if weights is None and _stays(one):
         return []
     anew = [(tensor, weights) for tensor in layers if weights and views.stored(look, tensor).dtype != weights]
-    if kind not in _NARROW:
+    if kind not in views.QUANTIZED:
         return anew
     bias = views.bias(look, operator)
     own = {tensor.index for tensor in (*layers, *([bias] if bias else []))}
@@ -102,13 +104,13 @@ def _stored_anew(look: View, operator: Operator, one: Placement) -> list[tuple[T
 
 def _stays(one: Placement) -> bool:
     """Whether the operator computes in float or not at all, so that its constants stay as they are."""
-    return one.placement in ("float", "refused") or parts(one.signature)[0] not in _NARROW
+    return one.placement in ("float", "refused") or parts(one.signature)[0] not in views.QUANTIZED
 
 
 def _added(look: View, operator: Operator, one: Placement, tensor: TensorSpec, kind: str) -> float:
     overhead = OVERHEAD[look.graph.format]
-    added = views.elements(tensor) * ITEM_BYTES.get(kind, 4) - views.stored(look, tensor).size_bytes
-    if kind not in _NARROW:
+    added = views.elements(tensor) * item_bytes(kind) - views.stored(look, tensor).size_bytes
+    if kind not in views.QUANTIZED:
         return added
     if kind == "float16":
         return added + overhead.expanded
