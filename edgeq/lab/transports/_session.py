@@ -27,6 +27,8 @@ from edgeq.types import Device
 BEAT_SECONDS = 2.0
 SILENCE_SECONDS = 10.0
 FAREWELL_SECONDS = 4.0
+TEXT_SECONDS = 20
+"""What the agent's text may take to arrive; only the agent itself notices that the host is gone."""
 FRAME_BYTES = 32768
 LARGEST_FRAME_BYTES = 1 << 20
 PREAMBLE_BYTES = 1 << 16
@@ -36,7 +38,8 @@ Answer = dict[str, object]
 _TOO_OLD = "edgeq: this is Python %d.%d"
 _BOOTSTRAP = (
     "import sys;sys.version_info<(3,7) and sys.exit('" + _TOO_OLD + "'%sys.version_info[:2]);"
-    "exec(compile(sys.stdin.buffer.read({size}),'edgeq agent','exec'))"
+    "import signal;signal.alarm({seconds});text=sys.stdin.buffer.read({size});signal.alarm(0);"
+    "exec(compile(text,'edgeq agent','exec'))"
 )
 _NOT_WRITABLE = {"EACCES", "EPERM", "EROFS", "ENOENT", "ENOTDIR", "EISDIR", "EEXIST", "ENAMETOOLONG", "ELOOP"}
 _REFUSALS: tuple[tuple[type[DeviceError], set[str], str | None], ...] = (
@@ -76,9 +79,9 @@ def source() -> bytes:
     return files("edgeq.lab.transports").joinpath("_agent.py").read_bytes()
 
 
-def command(python: str) -> list[str]:
-    """The argv that starts the agent; its text follows on standard input."""
-    return [python, "-X", "utf8", "-I", "-S", "-c", _BOOTSTRAP.format(size=len(source()))]
+def command(python: str, seconds: int = TEXT_SECONDS) -> list[str]:
+    """The argv that starts the agent; its text follows on standard input, within so many seconds."""
+    return [python, "-X", "utf8", "-I", "-S", "-c", _BOOTSTRAP.format(size=len(source()), seconds=seconds)]
 
 
 @contextlib.contextmanager
