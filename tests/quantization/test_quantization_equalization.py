@@ -140,7 +140,7 @@ def test_a_channel_that_reaches_the_clip_stays() -> None:
 
 def test_dead_channels_are_not_raised() -> None:
     first, second, _, _, site = pair(np.ones(WIDTH))
-    values = np.random.default_rng(2).uniform(0, 1, size=(300, WIDTH)).astype(np.float32) * np.geomspace(1, 0.01, WIDTH)
+    values = np.random.default_rng(2).uniform(0, 1, size=(300, WIDTH)).astype(np.float32) * np.geomspace(1, 1e-3, WIDTH)
     values[:, 3] = 0
     seen = Statistics(second)
     seen.update(values.astype(np.float32))
