@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeq.converters import ahead
 from edgeq.quantization import equalization, rounding
 from edgeq.quantization.equalization import Site
 from edgeq.quantization.layers import Layer, Statistics
@@ -17,7 +18,7 @@ from edgeq.quantization.rounding import Grid
 from edgeq.types import Dataset, ModelGraph, Plan, Progress
 
 Array = NDArray[Any]
-SAMPLES = 32
+SAMPLES = 16
 """Calibration samples from which layers' statistics are taken."""
 CHECKED = 8
 """Samples on which a prepared model is held against the original."""
@@ -63,7 +64,7 @@ def observed(
     """What layers read, over a stream of the tensors that they read and of the model's outputs."""
     seen = {name: Statistics(layer) for name, layer in layers.items()}
     answers: list[list[Array]] = []
-    for done, tensors in enumerate(stream):
+    for done, tensors in enumerate(ahead(stream)):
         progress("look at layers", done, count)
         for name, one in seen.items():
             one.update(tensors[layers[name].source])

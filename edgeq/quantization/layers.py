@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array: TypeAlias = NDArray[Any]
-POSITIONS = 192
+POSITIONS = 128
 """Output positions of one sample that are looked at: those of one picture resemble one another."""
-WIDEST = 1024
+WIDEST = 512
 """Weights of one output whose inputs are correlated with one another; more are cut into blocks of this size."""
 
 

@@ -139,11 +139,11 @@ def test_a_channel_that_reaches_the_clip_stays() -> None:
 
 
 def test_dead_channels_are_not_raised() -> None:
-    first, second, _, _, site = pair(np.ones(WIDTH))
-    values = np.random.default_rng(2).uniform(0, 1, size=(300, WIDTH)).astype(np.float32) * np.geomspace(1, 1e-3, WIDTH)
-    values[:, 3] = 0
+    first, second, rows, _, site = pair(np.geomspace(1, 64, WIDTH))
+    hidden = np.maximum(run(first, rows), 0).astype(np.float32)
+    hidden[:, 3] = 0
     seen = Statistics(second)
-    seen.update(values.astype(np.float32))
+    seen.update(hidden)
     made = made_of(first, second, seen, site)
     assert made is not None
     assert made[3] == 1

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeq import runtimes
+from edgeq.converters import ahead
 from edgeq.converters.onnx import prepare
 from edgeq.quantization.observers import RangeObserver
 from edgeq.runtimes import onnxruntime as runtime
@@ -41,7 +42,7 @@ def ranges(
     watched = sorted({stand_ins.get(name, name) for name in names})
     observer = RangeObserver(method)
     with prepare.blaming(where):
-        for done, seen in enumerate(watch(model, watched, samples, folder, where)):
+        for done, seen in enumerate(ahead(watch(model, watched, samples, folder, where))):
             progress("calibrate", done, count)
             for name in watched:
                 observer.update(name, seen[name])

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeq.converters import ahead
 from edgeq.converters._flatbuffer import Model, Names, is_constant, numbered
 from edgeq.converters.tflite.restore import type_name
 from edgeq.quantization.observers import RangeObserver
@@ -36,14 +37,21 @@ def ranges(
     session = litert.open(path, threads=_threads(), preserve=True)
     observer = RangeObserver(method)
     progress(STEP, 0, count)
-    for done, sample in enumerate(samples, start=1):
-        stored = [encode(port, real) for port, real in zip(session.inputs, sample, strict=True)]
-        session.run(stored)
-        for name, values in session.tensors(labels):
+    for done, tensors in enumerate(ahead(watch(session, labels, samples)), start=1):
+        for name, values in tensors:
             observer.update(labels[name], values)
         progress(STEP, done, count)
     found = observer.ranges()
     return {name: found[label] for name, label in labels.items() if label in found}
+
+
+def watch(
+    session: litert.LiteRtSession, names: Container[str], samples: Iterable[Sample]
+) -> Iterator[list[tuple[str, NDArray[Any]]]]:
+    """Those tensors' values, sample by sample."""
+    for sample in samples:
+        session.run([encode(port, real) for port, real in zip(session.inputs, sample, strict=True)])
+        yield list(session.tensors(names))
 
 
 def activation_labels(model: Model, names: Names) -> dict[str, str]:
