@@ -5,18 +5,15 @@ from __future__ import annotations
 import resource
 import sys
 from collections import Counter
-from collections.abc import Generator, Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol
 
 from edgeq.types import Artifact, QuantizedModel, silent
 
 if TYPE_CHECKING:
     from edgeq.types import Dataset, ModelGraph, Plan, Port, Progress
-
-
-Item = TypeVar("Item")
 
 
 class Convert(Protocol):
@@ -50,28 +47,6 @@ class Job:
     dataset: Dataset | None
     progress: Progress
     prepared: Path | None = None
-
-
-def ahead(items: Iterable[Item]) -> Generator[Item, None, None]:
-    """The same items, each made in another thread while the one before is used.
-
-    Runtimes and NumPy let go of the interpreter while they compute. Two items are alive at a time.
-    """
-    from concurrent.futures import ThreadPoolExecutor
-
-    stream = iter(items)
-    with ThreadPoolExecutor(1) as pool:
-        waiting = pool.submit(_next, stream)
-        while (found := waiting.result()) is not None:
-            waiting = pool.submit(_next, stream)
-            yield found[0]
-
-
-def _next(stream: Iterator[Item]) -> tuple[Item] | None:
-    """The next item in a tuple; None at the end, which a future cannot raise."""
-    for item in stream:
-        return (item,)
-    return None
 
 
 def describe(

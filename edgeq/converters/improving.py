@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeq.converters import ahead
+from edgeq.datasets.streaming import ahead
 from edgeq.quantization import equalization, rounding
 from edgeq.quantization.equalization import Site
 from edgeq.quantization.layers import Layer, Statistics
@@ -18,9 +18,13 @@ from edgeq.quantization.rounding import Grid
 from edgeq.types import Dataset, ModelGraph, Plan, Progress
 
 Array = NDArray[Any]
-SAMPLES = 16
-"""Calibration samples from which layers' statistics are taken."""
-CHECKED = 8
+SAMPLES = 32
+"""Most calibration samples from which layers' statistics are taken."""
+FEWEST = 8
+"""And how many at least; a large model has many positions to each."""
+WORK_MACS = 1_600_000_000
+"""What looking at layers may cost unless accuracy is preferred, in multiply-accumulates of the model."""
+CHECKED = 4
 """Samples on which a prepared model is held against the original."""
 FAITHFUL_DB = 35.0
 """SQNR of a prepared model to the original below which it is not used: 8 bits leave 15 to 45 dB."""
@@ -38,14 +42,18 @@ class Known(NamedTuple):
     answers: Sequence[Sequence[Array]] = ()
 
 
-def spread(dataset: Dataset, graph: ModelGraph) -> tuple[Samples, int]:
-    """Evenly spread calibration samples, and how many there are: files are often sorted by class."""
+def spread(dataset: Dataset, graph: ModelGraph, plan: Plan) -> tuple[Samples, int]:
+    """Evenly spread calibration samples, and how many there are: files are often sorted by class.
+
+    None where looking at the layers of a large model would cost too much and nobody prefers accuracy.
+    """
     from edgeq import datasets
 
-    pool = dataset.calibration
-    chosen = [
-        pool[place] for place in np.unique(np.linspace(0, len(pool) - 1, min(SAMPLES, len(pool))).round().astype(int))
-    ]
+    pool, afforded = dataset.calibration, WORK_MACS // max(graph.macs, 1)
+    if afforded < FEWEST and plan.prefer != "accuracy":
+        return lambda _: (), 0
+    most = min(max(afforded, FEWEST), SAMPLES, len(pool))
+    chosen = [pool[place] for place in np.unique(np.linspace(0, len(pool) - 1, most).round().astype(int))]
     return lambda count: datasets.samples(dataset, graph, chosen[:count]), len(chosen)
 
 

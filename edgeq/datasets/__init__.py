@@ -15,11 +15,13 @@ if TYPE_CHECKING:
     from edgeq.datasets.identity import fingerprint
     from edgeq.datasets.loading import load
     from edgeq.datasets.steps import preprocessing
+    from edgeq.datasets.streaming import ahead
     from edgeq.datasets.truth import labels
 
-__all__ = ["bind", "fingerprint", "labels", "load", "preprocessing", "samples"]
+__all__ = ["ahead", "bind", "fingerprint", "labels", "load", "preprocessing", "samples"]
 
 _HOMES = {
+    "ahead": "streaming",
     "bind": "binding",
     "fingerprint": "identity",
     "labels": "truth",

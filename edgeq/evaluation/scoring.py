@@ -43,7 +43,7 @@ def collect(
     DatasetError, ModelError when an output changes its shape, OutputError when the disk is full.
     """
     found: list[Array] = []
-    for place, sample in enumerate(datasets.samples(dataset, graph, indices)):
+    for place, sample in enumerate(datasets.ahead(datasets.samples(dataset, graph, indices))):
         progress(step, place, len(indices))
         answer = [_unbatched(value) for value in infer(session, sample)]
         found = found or [_room(len(indices), value) for value in answer]

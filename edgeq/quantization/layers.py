@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array: TypeAlias = NDArray[Any]
-POSITIONS = 128
+POSITIONS = 256
 """Output positions of one sample that are looked at: those of one picture resemble one another."""
 WIDEST = 512
 """Weights of one output whose inputs are correlated with one another; more are cut into blocks of this size."""

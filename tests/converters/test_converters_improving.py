@@ -191,11 +191,32 @@ def test_mended_biases_stay_in_32_bits() -> None:
 def test_samples_that_are_looked_at_are_spread(tmp_path: Path) -> None:
     graph, dataset = bound(tiny.conv_tflite(tmp_path), tiny.tiny_dataset(tmp_path))
     many = replace(dataset, calibration=tuple(range(len(dataset.calibration))) * 50)
-    take, count = improving.spread(many, graph)
+    take, count = improving.spread(many, graph, static_plan(graph))
     assert count == improving.SAMPLES
     assert len(list(take(5))) == 5
     first = [sample[0].tobytes() for sample in take(count)]
     assert len(set(first)) > 1
+
+
+def test_a_large_model_is_looked_at_where_accuracy_is_preferred(tmp_path: Path) -> None:
+    graph, dataset = bound(tiny.conv_tflite(tmp_path), tiny.tiny_dataset(tmp_path))
+    plan = static_plan(graph)
+    large = replace(graph, macs=improving.WORK_MACS)
+    assert improving.spread(dataset, large, plan)[1] == 0
+    assert improving.spread(dataset, large, replace(plan, prefer="accuracy"))[1] == improving.FEWEST
+    middling = replace(graph, macs=improving.WORK_MACS // 10)
+    assert improving.spread(dataset, middling, plan)[1] == 10
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_large_model_is_converted_as_it_is(tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    graph, dataset = bound(digits(suffix))
+    improved = converted(graph, dataset, tmp_path / f"improved{suffix}")
+    monkeypatch.setattr(improving, "WORK_MACS", 0)
+    plain = converted(graph, dataset, tmp_path / f"plain{suffix}")
+    careful = converted(graph, dataset, tmp_path / f"careful{suffix}", replace(static_plan(graph), prefer="accuracy"))
+    assert plain.artifact.sha256 != improved.artifact.sha256
+    assert careful.artifact.sha256 != plain.artifact.sha256
 
 
 # --- what is read of the models ---------------------------------------------------------------

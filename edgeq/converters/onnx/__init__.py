@@ -158,7 +158,7 @@ def _static(job: _Job) -> Made:
     model = prepare.prepared(original, job.folder, where, static.WIDE_OPSET if is_wide else prepare.OPSET)
     nodes = static.chosen(model, _excluded(job, original, model))
     names = {node.name for node in nodes}
-    looked = improving.spread(_dataset(job), job.graph)
+    looked = improving.spread(_dataset(job), job.graph, job.plan)
     model, known, more = improve.improved(
         model, names, *looked, job.folder, where, job.progress, is_per_channel=improving.is_per_channel(job.plan)
     )

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeq import runtimes
-from edgeq.converters import ahead
 from edgeq.converters.onnx import prepare
+from edgeq.datasets.streaming import ahead
 from edgeq.quantization.observers import RangeObserver
 from edgeq.runtimes import onnxruntime as runtime
 from edgeq.types import Progress, RangeMethod

@@ -35,6 +35,8 @@ def improved(
 
     Weights with one scale for all outputs would pay for channels that are raised where they are made.
     """
+    if not count:
+        return model, Known({}, {}), []
     layers = {name: layer for name, layer in reading.layers(model).items() if name in names}
     sources = {layer.source for layer in layers.values()}
     outputs = [item.name for item in model.graph.output]

@@ -109,7 +109,7 @@ def _quantized(job: Job) -> tuple[bytes, list[str]]:
     if job.plan.scheme.is_static:
         known, more = improve.improved(
             model,
-            *improving.spread(_dataset(job), job.graph),
+            *improving.spread(_dataset(job), job.graph, job.plan),
             job.progress,
             is_per_channel=improving.is_per_channel(job.plan),
         )

@@ -9,9 +9,9 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeq.converters import ahead
 from edgeq.converters._flatbuffer import Model, Names, is_constant, numbered
 from edgeq.converters.tflite.restore import type_name
+from edgeq.datasets.streaming import ahead
 from edgeq.quantization.observers import RangeObserver
 from edgeq.runtimes import encode, litert
 from edgeq.types import Progress, RangeMethod

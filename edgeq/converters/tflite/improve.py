@@ -32,6 +32,8 @@ def improved(
 
     Weights with one scale for all outputs would pay for channels that are raised where they are made.
     """
+    if not count:
+        return Known({}, {}), []
     layers = reading.layers(model)
     sources = {layer.source for layer in layers.values()}
     outputs = [model.subgraphs[0].tensors[index].name.decode() for index in model.subgraphs[0].outputs]

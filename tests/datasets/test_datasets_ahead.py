@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from edgeq.converters import ahead
+from edgeq.datasets import ahead
 
 
 def test_items_come_in_order() -> None:
