@@ -23,7 +23,7 @@ SAMPLES = 32
 FEWEST = 8
 """And how many at least; a large model has many positions to each."""
 WORK_MACS = 1_600_000_000
-"""What looking at layers may cost unless accuracy is preferred, in multiply-accumulates of the model."""
+"""What looking at layers may cost, in multiply-accumulates of the model, beyond the fewest samples."""
 CHECKED = 4
 """Samples on which a prepared model is held against the original."""
 FAITHFUL_DB = 35.0
@@ -45,14 +45,14 @@ class Known(NamedTuple):
 def spread(dataset: Dataset, graph: ModelGraph, plan: Plan) -> tuple[Samples, int]:
     """Evenly spread calibration samples, and how many there are: files are often sorted by class.
 
-    None where looking at the layers of a large model would cost too much and nobody prefers accuracy.
+    None unless accuracy is preferred: it takes longer, and is not better for every network.
     """
     from edgeq import datasets
 
-    pool, afforded = dataset.calibration, WORK_MACS // max(graph.macs, 1)
-    if afforded < FEWEST and plan.prefer != "accuracy":
+    if plan.prefer != "accuracy":
         return lambda _: (), 0
-    most = min(max(afforded, FEWEST), SAMPLES, len(pool))
+    pool = dataset.calibration
+    most = min(max(WORK_MACS // max(graph.macs, 1), FEWEST), SAMPLES, len(pool))
     chosen = [pool[place] for place in np.unique(np.linspace(0, len(pool) - 1, most).round().astype(int))]
     return lambda count: datasets.samples(dataset, graph, chosen[:count]), len(chosen)
 

@@ -39,7 +39,9 @@ def bound(model: Path, description: Path = DIGITS / "dataset.yaml") -> tuple[Mod
 
 def static_plan(graph: ModelGraph) -> Plan:
     found = targets.load("generic-linux-x86_64")
-    return planning.choose(graph, found, targets.load_tables(found), scheme="static_wi8_ai8")
+    plan = planning.choose(graph, found, targets.load_tables(found), scheme="static_wi8_ai8", prefer="accuracy")
+    assert plan.prefer == "accuracy"
+    return plan
 
 
 def converted(graph: ModelGraph, dataset: Dataset, out: Path, plan: Plan | None = None) -> QuantizedModel:
@@ -198,25 +200,23 @@ def test_samples_that_are_looked_at_are_spread(tmp_path: Path) -> None:
     assert len(set(first)) > 1
 
 
-def test_a_large_model_is_looked_at_where_accuracy_is_preferred(tmp_path: Path) -> None:
+def test_layers_are_looked_at_where_accuracy_is_preferred(tmp_path: Path) -> None:
     graph, dataset = bound(tiny.conv_tflite(tmp_path), tiny.tiny_dataset(tmp_path))
     plan = static_plan(graph)
-    large = replace(graph, macs=improving.WORK_MACS)
-    assert improving.spread(dataset, large, plan)[1] == 0
-    assert improving.spread(dataset, large, replace(plan, prefer="accuracy"))[1] == improving.FEWEST
-    middling = replace(graph, macs=improving.WORK_MACS // 10)
-    assert improving.spread(dataset, middling, plan)[1] == 10
+    for macs, count in ((improving.WORK_MACS, improving.FEWEST), (improving.WORK_MACS // 10, 10)):
+        assert improving.spread(dataset, replace(graph, macs=macs), plan)[1] == count
+    assert improving.spread(dataset, graph, replace(plan, prefer="latency"))[1] == 0
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_a_large_model_is_converted_as_it_is(tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_otherwise_a_model_is_converted_as_it_is(tmp_path: Path, suffix: str, request: pytest.FixtureRequest) -> None:
     graph, dataset = bound(digits(suffix))
-    improved = converted(graph, dataset, tmp_path / f"improved{suffix}")
-    monkeypatch.setattr(improving, "WORK_MACS", 0)
-    plain = converted(graph, dataset, tmp_path / f"plain{suffix}")
-    careful = converted(graph, dataset, tmp_path / f"careful{suffix}", replace(static_plan(graph), prefer="accuracy"))
-    assert plain.artifact.sha256 != improved.artifact.sha256
-    assert careful.artifact.sha256 != plain.artifact.sha256
+    plan = static_plan(graph)
+    improved = converted(graph, dataset, tmp_path / f"improved{suffix}", plan)
+    plain = converted(graph, dataset, tmp_path / f"plain{suffix}", replace(plan, prefer="latency"))
+    request.getfixturevalue("unimproved")
+    without = converted(graph, dataset, tmp_path / f"without{suffix}", plan)
+    assert plain.artifact.sha256 == without.artifact.sha256 != improved.artifact.sha256
 
 
 # --- what is read of the models ---------------------------------------------------------------

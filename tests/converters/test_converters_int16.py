@@ -315,7 +315,7 @@ def test_exceptions_stay_in_float(tmp_path: Path) -> None:
     graph, dataset = bind(tiny.conv_tflite(tmp_path), tiny.tiny_dataset(tmp_path))
     depthwise = next(one.index for one in graph.operators if one.type == "DEPTHWISE_CONV_2D")
     made = convert(graph, dataset, tmp_path / "m.tflite", overrides={depthwise: FLOAT32})
-    assert "computed in float: DEPTHWISE_CONV_2D (1)" in made.notes
+    assert made.notes == ("computed in float: DEPTHWISE_CONV_2D (1)",)
     assert ("CONV_2D", "INT16") in types(tmp_path / "m.tflite")
 
 
@@ -332,6 +332,6 @@ def test_partly_quantized_input_is_restored_first(shared: Path, tmp_path: Path) 
     path = shared / "kws_dscnn" / "kws_hybrid.tflite"
     graph, dataset = bind(path, path.with_name("dataset.yaml"))
     made = convert(graph, dataset, tmp_path / "m.tflite")
-    assert "5 weights were stored as integers or half floats and were restored to float32 first" in made.notes
+    assert made.notes == ("5 weights were stored as integers or half floats and were restored to float32 first",)
     assert {port.dtype for port in (*made.inputs, *made.outputs)} == {"int16"}
     assert sqnr_db(answers(path, graph, dataset, 12), answers(tmp_path / "m.tflite", graph, dataset, 12)) > 25
