@@ -73,7 +73,8 @@ def correct(made: Any, known: Known, progress: Progress) -> None:
         constants[weights.input[0]].CopyFrom(numpy_helper.from_array(kept, weights.input[0]))
         if answer[1] is not None:
             _mend(constants, makers.get(node.input[2]), node.input[2], answer[1])
-    progress("round weights", len(found), len(found))
+    if found:
+        progress("round weights", len(found), len(found))
 
 
 def _grid(node: Any, constants: Mapping[str, Any], held: Array) -> Grid:

@@ -68,7 +68,11 @@ def _watch(
 def correct(made: Any, known: Known, progress: Progress) -> None:
     """Round the weights of a quantized model anew, and mend its biases."""
     tensors = made.subgraphs[0].tensors
-    found = [one for one in made.subgraphs[0].operators if flatbuffer.type_of(made, one) in reading.LAYERS]
+    found = [
+        one
+        for one in made.subgraphs[0].operators
+        if flatbuffer.type_of(made, one) in reading.LAYERS and tensors[one.outputs[0]].name.decode() in known.layers
+    ]
     for done, operator in enumerate(found):
         progress("round weights", done, len(found))
         name, weights = tensors[operator.outputs[0]].name.decode(), tensors[operator.inputs[1]]
@@ -85,4 +89,5 @@ def correct(made: Any, known: Known, progress: Progress) -> None:
             held = np.frombuffer(made.buffers[bias.buffer].data, _BIASES[type_name(bias)])
             scales = None if held.dtype == np.float32 else np.asarray(bias.quantization.scale)
             reading.store(made, bias, improving.mended(held, scales, answer[1]))
-    progress("round weights", len(found), len(found))
+    if found:
+        progress("round weights", len(found), len(found))
