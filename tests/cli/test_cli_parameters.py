@@ -23,7 +23,7 @@ TARGET = "generic-linux-x86_64"
 
 CODES = {
     "UsageError": 2,
-    "CompilerRefused": 3,
+    **dict.fromkeys(("CompilerRefused", "AtChance"), 3),
     **dict.fromkeys(("Unreachable", "UnknownHostKey", "HostKeyChanged", "AuthenticationFailed"), 4),
     **dict.fromkeys(("TimedOut", "Disconnected"), 4),
 }
