@@ -22,6 +22,7 @@ MATTERING_SHARE = 0.05
 COPY_DISTANCE = 0.01  # of the spread of all values: below what storing a picture again with loss changes
 WIDE = 16  # values; with fewer, samples lie near one another by chance
 CLIPPED_SHARE = 0.05
+HEAVILY_CLIPPED_SHARE = 0.2  # below it, white paper or counts that end there are as likely
 CHANCE = 1e-4
 UNLIKE = 0.5
 RARE = 4.0  # standard deviations
@@ -125,7 +126,8 @@ def clipped_values(samples: Samples) -> Finding | None:
         end, share = max(((seen.low, low), (seen.high, seen.share_high)), key=lambda pair: pair[1])
         detail = f"{share:.0%} of the stored values of {seen.name!r} are {end:.4g}"
         hint = "look for a cast or a gain before the samples were stored"
-        return finding(clipped_values, "warning", detail, hint, share_low=seen.share_low, share_high=seen.share_high)
+        severity: Severity = "warning" if low + seen.share_high >= HEAVILY_CLIPPED_SHARE else "note"
+        return finding(clipped_values, severity, detail, hint, share_low=seen.share_low, share_high=seen.share_high)
     return None
 
 
