@@ -269,8 +269,8 @@ def test_fresh_weights_have_the_shape_that_they_had(shape: tuple[int, ...]) -> N
 def test_operands_are_decoded_channel_by_channel(axis: int, seed: int) -> None:
     random = np.random.default_rng(seed)
     codes = random.integers(-128, 128, (2, 3, 4)).astype(np.int8)
-    scales = tuple(random.uniform(0.01, 2, codes.shape[axis]).tolist())
-    zeros = tuple(random.integers(-9, 9, codes.shape[axis]).tolist())
+    scales = tuple(float(scale) for scale in random.uniform(0.01, 2, size=codes.shape[axis]))
+    zeros = tuple(int(zero) for zero in random.integers(-9, 9, size=len(scales)))
     found = real_values(codes, Quantization(scales=scales, zero_points=zeros, axis=axis))
     for place, (scale, zero) in enumerate(zip(scales, zeros, strict=True)):
         plain = (np.take(codes, place, axis).astype(np.float64) - zero) * scale
@@ -357,7 +357,7 @@ def test_a_spread_of_odd_samples(samples: list[list[float]], low: float, high: f
 def test_a_spread_of_scalars_is_one_channel() -> None:
     spread = Spread(keep=4, axis=0)
     for value in (3.0, -1.0):
-        spread.add(np.float32(value))
+        spread.add(np.array(value, np.float32))
     assert spread.values().tolist() == [[3.0, -1.0]]
 
 
