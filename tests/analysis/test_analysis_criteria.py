@@ -287,6 +287,7 @@ TWICE = np.full(4, 2.0)
         ([BAD, GOOD, BAD], [GOOD, GOOD, GOOD], {1: TWICE}, [2]),
         ([BAD, BAD, GOOD], [GOOD, BAD, GOOD], {1: TWICE}, [1]),
         ([BAD, GOOD, BAD], [GOOD, BAD, GOOD], {2: TWICE, 1: TWICE}, [0]),
+        ([GOOD, BAD, GOOD, BAD], [GOOD, GOOD, BAD, GOOD], {1: TWICE, 2: TWICE}, [1]),
         ([BAD, BAD, BAD], [BAD, BAD, BAD], {1: TWICE}, [0]),
         ([BAD, BAD, BAD], [GOOD, GOOD, GOOD], {}, [0, 1, 2]),
     ],
@@ -296,7 +297,7 @@ def test_multiplied_channels_leave_one_piece_to_blame(
 ) -> None:
     made = changed(prepared, BAD, rescaled=dict(enumerate(rescaled)), gains=gains)
     assert [one.number for one in made if one.excess_db] == guilty
-    assert [one.energy for one in made] == [prepared[n] if n in guilty else rescaled[n] for n in range(3)]
+    assert [one.energy for one in made] == [prepared[n] if n in guilty else rescaled[n] for n in range(len(prepared))]
 
 
 def analysed(index: int, **excess: float) -> OperatorAnalysis:

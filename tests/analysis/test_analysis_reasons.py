@@ -269,7 +269,7 @@ def test_fresh_weights_have_the_shape_that_they_had(shape: tuple[int, ...]) -> N
 def test_operands_are_decoded_channel_by_channel(axis: int, seed: int) -> None:
     random = np.random.default_rng(seed)
     codes = random.integers(-128, 128, (2, 3, 4)).astype(np.int8)
-    scales = tuple(float(scale) for scale in random.uniform(0.01, 2, size=codes.shape[axis]))
+    scales = tuple(float(random.uniform(0.01, 2)) for _ in range(codes.shape[axis]))
     zeros = tuple(int(zero) for zero in random.integers(-9, 9, size=len(scales)))
     found = real_values(codes, Quantization(scales=scales, zero_points=zeros, axis=axis))
     for place, (scale, zero) in enumerate(zip(scales, zeros, strict=True)):

@@ -37,7 +37,8 @@ def net(
         operators.append(
             Operator(
                 index=number, type=line[cut + 1], version=1, subgraph=int(line[0] in sub.split()),
-                inputs=tuple(place[name] for name in line[cut + 2 :]), outputs=tuple(place[name] for name in line[:cut]),
+                inputs=tuple(place[name] for name in line[cut + 2 :]),
+                outputs=tuple(place[name] for name in line[:cut]),
             )
         )  # fmt: skip
     tensors = tuple(
@@ -206,7 +207,8 @@ def matched(later: Net, earlier: Net) -> dict[str, str]:
         (ONE, "i\no = TANH i\no", {"x": "i", "y": "o"}),
         (ONE, "i\nm = RELU i\no = TANH m\no", {"x": "i", "y": "o"}),
         ("x\ny = RELU x\ny", "y\nx = RELU y\nx", {"x": "y", "y": "x"}),
-        ("x\nq = QUANTIZE x\nr = RELU q\ny = DEQUANTIZE r\ny", "i\no = RELU i\no", {"x": "i", "q": "i", "r": "o", "y": "o"}),
+        ("x\nq = QUANTIZE x\nr = RELU q\ny = DEQUANTIZE r\ny", "i\no = RELU i\no",
+         {"x": "i", "q": "i", "r": "o", "y": "o"}),
         ("x\nk = RELU x\nl = TANH k\ny = ADD l k\ny", "i\nm = RELU i\nn = TANH m\no = ADD n m\no",
          {"x": "i", "k": "m", "l": "n", "y": "o"}),
         ("x\nk = RELU x\ny = ADD k x\ny", "i\nm = RELU i\nn = NEG m\no = ADD n i\no", {"x": "i", "k": "m", "y": "o"}),
@@ -294,3 +296,8 @@ def test_operators_that_preparing_merged_are_one_piece() -> None:
 def test_a_result_that_is_no_float_is_no_piece() -> None:
     of = net("x\na = ARGMAX x\nb = RELU x\na b", dtypes="a:int64")
     assert [one.part.operator.type for one in rows.prepared_rows(of, of)] == ["RELU"]
+
+
+def test_what_only_stores_a_tensor_otherwise_is_no_piece() -> None:
+    later = net("x\nq = QUANTIZE x\ny = RELU q\ny", dtypes="q:float16")
+    assert [one.part.operator.type for one in rows.prepared_rows(later, net(ONE))] == ["RELU"]
