@@ -105,7 +105,7 @@ def _notes(rows: Iterable[OperatorAnalysis]) -> Iterable[str]:
     for row in rows:
         if row.unavailable:
             reasons[row.unavailable] = reasons.get(row.unavailable, 0) + 1
-    return (f"{count} operators were not measured: {why}" for why, count in reasons.items())
+    return (f"not measured, {count} of the operators: {why}" for why, count in reasons.items())
 
 
 def _tools(model_format: str) -> dict[str, str]:

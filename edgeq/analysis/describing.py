@@ -104,7 +104,6 @@ def bars(spread: Spread) -> HistogramCounts | None:
         return None
     first, last = int(used[0]), int(used[-1]) + 1
     width = -(-(last - first) // constants.BARS)
-    last = min(first + width * -(-(last - first) // width), len(counts))
     starts = np.arange(first, last, width)
     end = min(first + width * len(starts), len(counts))
     return HistogramCounts(

@@ -68,10 +68,10 @@ class Cpus(click.ParamType[tuple[int, ...]]):
 
 def _cpu_range(part: str) -> range:
     first, _, last = part.partition("-")
-    numbers = range(int(first), int(last or first) + 1)
-    if not 0 < len(numbers) <= 1024:
+    lowest, highest = int(first), int(last or first)
+    if not 0 <= highest - lowest < 1024:
         raise ValueError(part)
-    return numbers
+    return range(lowest, highest + 1)
 
 
 def _flag(*names: str, **settings: Any) -> Callable[[F], F]:

@@ -120,7 +120,7 @@ def _nearest(row: OperatorRow | None, wanted: Signature) -> str | None:
         if differing == ["symmetric"]:
             return "symmetric weights" if other.symmetric == "weights" else "symmetric weights and activations"
         if differing == ["bias"]:
-            return f"a {other.bias} bias"
+            return f"biases of {other.bias}"
     return None
 
 

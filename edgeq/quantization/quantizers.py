@@ -93,8 +93,8 @@ def costs(values: Floats) -> dict[str, float | None]:
 
 def sqnr_db(values: NDArray[Any], found: NDArray[Any]) -> float | None:
     """10 log10(sum of squares / sum of squared errors), at most 200 dB; None without a signal."""
-    signal, noise = float(np.sum(np.square(values))), float(np.sum(np.square(values - found)))
-    return ratio_db(signal, noise)
+    real = values.astype(np.float64)
+    return ratio_db(float(np.sum(np.square(real))), float(np.sum(np.square(real - found))))
 
 
 def ratio_db(signal: float, noise: float) -> float | None:

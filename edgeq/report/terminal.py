@@ -26,10 +26,18 @@ SEVERITY_STYLES = {"stop": "bold red", "warning": "yellow", "note": ""}
 
 def table(title: str | None, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
     """A plain table; cells are taken as text, never as markup."""
-    result = Table(*columns, title=title, title_justify="left", box=None, pad_edge=False, title_style="bold")
+    result = Table(*columns, title=_title(title), title_justify="left", box=None, pad_edge=False)
     for row in rows:
         result.add_row(*(value if isinstance(value, Text) else Text(cell(value)) for value in row))
     return result
+
+
+def _title(title: str | None) -> Text | None:
+    """A title as text, never as markup: it may hold a path; line breaks before it set it apart."""
+    if title is None:
+        return None
+    words = title.lstrip("\n")
+    return Text("\n" * (len(title) - len(words)) + cell(words), "bold")
 
 
 def cell(value: object) -> str:
@@ -204,7 +212,7 @@ def validation(found: Validation) -> RenderableType:
 
 def report(found: Report) -> RenderableType:
     """All of it, ending in the verdict."""
-    parts: list[RenderableType] = [Text(found.model, "bold")]
+    parts: list[RenderableType] = [Text(cell(found.model), "bold")]
     if found.quantized:
         parts += [quantize(found.quantized), Text("")]
     if found.measurement:

@@ -397,5 +397,8 @@ def test_integers_are_compared_without_wrapping() -> None:
 
 def test_notes_count_operators_by_the_reason_that_hides_them() -> None:
     rows = [dataclasses.replace(ROW, unavailable=why) for why in ("a", "", "b", "a")]
-    assert list(attribution._notes(rows)) == ["2 operators were not measured: a", "1 operators were not measured: b"]
+    assert list(attribution._notes(rows)) == [
+        "not measured, 2 of the operators: a",
+        "not measured, 1 of the operators: b",
+    ]
     assert list(attribution._notes([])) == []

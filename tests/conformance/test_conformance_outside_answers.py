@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import sys
+import tempfile
 import zipfile
 from pathlib import Path
 
@@ -328,3 +329,29 @@ def test_accelerators_are_those_of_the_targets_that_name_the_table(name: str) ->
         if one.accelerator and any(runtime.operators == name for runtime in one.runtimes)
     ]
     assert outside.accelerators(targets.load_table(name)) == wanted != []
+
+
+@settings(max_examples=300, deadline=None, derandomize=True)
+@given(st.data())
+def test_no_damaged_answer_ends_a_proof(data: st.DataObject) -> None:
+    whole = bytearray(npz(**{"0": np.arange(6, dtype=np.float32), "1": np.ones((2, 2), np.int8)}))
+    for _ in range(data.draw(st.integers(1, 4))):
+        whole[data.draw(st.integers(0, len(whole) - 1))] = data.draw(st.integers(0, 255))
+    with tempfile.TemporaryDirectory() as folder:
+        found = read_back(Path(folder), bytes(whole[: data.draw(st.integers(1, len(whole)))]))
+    assert found.raised if found.outputs is None else all(isinstance(one, np.ndarray) for one in found.outputs)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        zipped("other.npy", header((1,)) + bytes(8)),
+        zipped("0.npy", b""),
+        zipped("0.npy", b"no array at all"),
+        zipped("0.npy", header((1 << 40,))),
+    ],
+)
+def test_an_answer_that_is_none_is_told(tmp_path: Path, content: bytes) -> None:
+    found = read_back(tmp_path, content)
+    assert found.outputs is None
+    assert found.raised.startswith("its answer cannot be read")

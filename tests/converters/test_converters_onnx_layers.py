@@ -197,6 +197,19 @@ def test_weights_that_two_nodes_read_belong_to_neither() -> None:
     assert list(layers(model(nodes, {"w": numbers(3, 3), "v": numbers(3, 3)}, (2, 3), "y"))) == ["third"]
 
 
+def test_weights_that_are_a_port_or_read_in_a_body_are_no_layer() -> None:
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["y"], "first")]
+    plain = model(nodes, {"w": numbers(3, 3)}, (2, 3), "y")
+    assert list(layers(plain)) == ["first"]
+    for ports in (plain.graph.output, plain.graph.input):
+        ports.append(helper.make_tensor_value_info("w", TensorProto.FLOAT, (3, 3)))
+        assert layers(plain) == {}
+        del ports[-1]
+    body = helper.make_graph([helper.make_node("Neg", ["w"], ["n"])], "body", [], [])
+    plain.graph.node.append(helper.make_node("If", ["x"], ["z"], "if", then_branch=body, else_branch=body))
+    assert layers(plain) == {}
+
+
 def test_a_bias_that_two_nodes_read_belongs_to_neither() -> None:
     nodes = [
         helper.make_node("Gemm", ["x", "w", "b"], ["a"], "first"),

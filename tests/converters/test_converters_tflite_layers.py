@@ -126,15 +126,17 @@ def test_a_convolution_computes_what_the_runtime_computes(
     np.testing.assert_allclose(computed(layer, x), run(made, x, tmp_path).reshape(-1, 5).T, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("multiplier", [1, 3])
 @pytest.mark.parametrize(("size", "settings"), WINDOWS, ids=str)
 def test_a_depthwise_convolution_computes_what_the_runtime_computes(
-    tmp_path: Path, size: tuple[int, int], settings: dict[str, Any]
+    tmp_path: Path, size: tuple[int, int], settings: dict[str, Any], multiplier: int
 ) -> None:
-    made = tflite_bytes(convolved(numbers(1, *size, 4), depthwise=True, **settings))
+    made = tflite_bytes(convolved(numbers(1, *size, 4 * multiplier), depthwise=True, **settings))
     x = numbers(*PICTURE, seed=2)
     (layer,) = layers(flatbuffer.parse(made)).values()
     assert (layer.groups, layer.inputs) == (4, 4)
-    np.testing.assert_allclose(computed(layer, x), run(made, x, tmp_path).reshape(-1, 4).T, rtol=1e-4, atol=1e-4)
+    wanted = run(made, x, tmp_path).reshape(-1, 4 * multiplier).T
+    np.testing.assert_allclose(computed(layer, x), wanted, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize(("inputs", "outputs", "groups"), [(2, 6, 2), (2, 2, 2), (1, 4, 4), (1, 8, 4)])
@@ -241,6 +243,11 @@ def two_dense(second: str = "v", bias: str = "c") -> Graph:
 @pytest.mark.parametrize(("second", "bias", "found"), [("v", "c", ["t", "y"]), ("w", "c", []), ("v", "b", [])])
 def test_constants_that_two_layers_read_belong_to_neither(second: str, bias: str, found: list[str]) -> None:
     assert list(layers(parsed(two_dense(second, bias)))) == found
+
+
+def test_weights_that_are_an_output_too_are_no_layer() -> None:
+    made = two_dense()
+    assert list(layers(parsed(graph(made.tensors, made.nodes, ("y", "v"))))) == ["t"]
 
 
 def test_two_tensors_of_one_buffer_belong_to_neither() -> None:

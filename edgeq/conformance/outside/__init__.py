@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import struct
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,6 +24,11 @@ START_SECONDS = 120.0
 _HERE = Path(__file__).parent
 _LARGEST_BYTES = 64 << 20
 _WORDS_BYTES = 4096
+# What zipfile and NumPy raise at damaged files, headers that promise too much among them.
+_DAMAGED = (
+    *(ValueError, OSError, zipfile.BadZipFile, zlib.error, KeyError, EOFError),
+    *(NotImplementedError, RuntimeError, MemoryError, struct.error),
+)
 
 
 class Job(NamedTuple):
@@ -89,8 +96,8 @@ def _answer(folder: Path, number: int) -> Answer:
     if found.is_file():
         try:
             return Answer(_arrays(found))
-        except (ValueError, OSError, zipfile.BadZipFile) as problem:
-            return Answer(None, f"its answer cannot be read: {problem}")
+        except _DAMAGED as problem:
+            return Answer(None, f"its answer cannot be read: {problem or type(problem).__name__}")
     return Answer(None, _words(folder / f"{number}.raised") or "it gave no answer", _words(folder / f"{number}.err"))
 
 
@@ -100,7 +107,10 @@ def _arrays(path: Path) -> list[Array]:
         if sum(item.file_size for item in archive.infolist()) > _LARGEST_BYTES:
             raise ValueError("it is too large")
     with np.load(path, allow_pickle=False) as stored:
-        return [stored[str(number)] for number in range(len(stored.files))]
+        found = [stored[str(number)] for number in range(len(stored.files))]
+    if not all(isinstance(one, np.ndarray) for one in found):
+        raise ValueError("it holds something else than arrays")
+    return found
 
 
 def _words(path: Path) -> str:

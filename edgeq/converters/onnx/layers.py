@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeq.converters.onnx import prepare
 from edgeq.converters.sites import Tie, sites
 from edgeq.quantization.equalization import Site
 from edgeq.quantization.layers import Layer, Window
@@ -22,12 +24,12 @@ _ALIKE = frozenset(
 def layers(model: Any) -> dict[str, Layer]:
     """Convolutions and products with constant weights that nothing else reads, by node."""
     constants = {item.name: item for item in model.graph.initializer}
-    readers = _readers(model)
+    uses = _uses(model)
     found = (
         _layer(node, constants)
         for node in model.graph.node
         if len(node.input) > 1
-        and all(name in constants and len(readers[name]) == 1 for name in node.input[1:])
+        and all(name in constants and uses[name] == 1 for name in node.input[1:])
         and (node.op_type in ("Conv", "Gemm", "MatMul"))
     )
     return {layer.name: layer for layer in found if layer is not None}
@@ -83,11 +85,10 @@ def _values(item: Any) -> Array:
     return np.asarray(numpy_helper.to_array(item))
 
 
-def _readers(model: Any) -> dict[str, list[Any]]:
-    found: dict[str, list[Any]] = {}
-    for node in model.graph.node:
-        for name in node.input:
-            found.setdefault(name, []).append(node)
+def _uses(model: Any) -> Counter[str]:
+    """How often each name is read, by bodies of nodes and by the model's ports too."""
+    found = Counter(name for node in model.graph.node for name in prepare.read_by(node))
+    found.update(item.name for item in (*model.graph.input, *model.graph.output))
     return found
 
 

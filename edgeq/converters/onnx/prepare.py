@@ -172,7 +172,7 @@ def sort_nodes(model: Any) -> None:
     import onnx
 
     places = {name: place for place, node in enumerate(model.graph.node) for name in node.output if name}
-    needs = [{places[name] for name in _read_by(node) if name in places} for node in model.graph.node]
+    needs = [{places[name] for name in read_by(node) if name in places} for node in model.graph.node]
     readers: dict[int, list[int]] = {}
     for place, before in enumerate(needs):
         for maker in before:
@@ -192,10 +192,10 @@ def sort_nodes(model: Any) -> None:
     model.graph.node.extend(copies.node)
 
 
-def _read_by(node: Any) -> set[str]:
+def read_by(node: Any) -> set[str]:
     """Names that a node or the graphs inside it read."""
     inner = [item.g for item in node.attribute if item.HasField("g")]
-    return {*node.input}.union(*(_read_by(child) for graph in inner for child in graph.node))
+    return {*node.input}.union(*(read_by(child) for graph in inner for child in graph.node))
 
 
 def covering(model: Any, original: Any, outputs: Iterable[str]) -> set[str]:

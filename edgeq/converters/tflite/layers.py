@@ -32,6 +32,7 @@ def layers(model: Any) -> dict[str, Layer]:
     """Convolutions and fully connected layers with constant float weights that nothing else reads."""
     subgraph = model.subgraphs[0]
     uses = Counter(int(index) for one in subgraph.operators for index in one.inputs)
+    uses.update(int(index) for index in (*subgraph.inputs, *subgraph.outputs))
     buffers = Counter(tensor.buffer for graph in model.subgraphs for tensor in graph.tensors)
     found = {}
     for operator in subgraph.operators:
@@ -56,9 +57,11 @@ def _layer(model: Any, operator: Any, constants: list[int]) -> Layer | None:
     if kind != "FULLY_CONNECTED" and window is None:
         return None
     depth = int(source.shape[-1])
-    if stored.ndim != (2 if window is None else 4) or (window is not None and depth % (stored.shape[3] or 1)):
-        return None
     is_depthwise = kind == "DEPTHWISE_CONV_2D"
+    if stored.ndim != (2 if window is None else 4):
+        return None
+    if window is not None and (stored.shape[3] % (depth or 1) if is_depthwise else depth % (stored.shape[3] or 1)):
+        return None
     return Layer(
         name=result.name.decode(),
         source=source.name.decode(),
