@@ -89,5 +89,8 @@ def histogram(values: NDArray[Any]) -> HistogramCounts | None:
     low, high = float(values.min()), float(values.max())
     if not (math.isfinite(low) and math.isfinite(high)):
         return None
-    counts, _ = np.histogram(values, BARS, (low, high if high > low else low + 1))
+    if low == high:
+        return HistogramCounts(low=low, high=high, counts=(int(values.size), *([0] * (BARS - 1))))
+    # float32 has no room for so many edges between neighbouring values.
+    counts, _ = np.histogram(values.astype(np.float64), BARS, (low, high))
     return HistogramCounts(low=low, high=high, counts=tuple(map(int, counts)))

@@ -168,6 +168,17 @@ def test_a_weights_histogram_has_its_ends_in_the_outer_bars(
     assert {place: count for place, count in enumerate(made.counts) if count} == places
 
 
+@pytest.mark.parametrize(
+    "values",
+    [[1.0, np.nextafter(np.float32(1), np.float32(2))], [1e20, 1e20], [0.0, 1e-45], [-0.0, 0.0], [3.4e38, -3.4e38]],
+)
+def test_a_histogram_of_values_that_hardly_differ_counts_them_all(values: list[float]) -> None:
+    """MiniLM's attention mask and LayerNorms hold such constants; float32 has no room for 64 bins between them."""
+    made = constants.histogram(np.array(values, np.float32))
+    assert made is not None
+    assert (sum(made.counts), len(made.counts)) == (len(values), constants.BARS)
+
+
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
 def test_a_weight_that_is_not_finite_has_no_histogram(bad: float) -> None:
     assert constants.histogram(np.array([1.0, bad], np.float32)) is None
