@@ -1,7 +1,7 @@
 """Choose the range of each activation while samples stream by.
 
-Memory holds two numbers per tensor (min-max) or one histogram of `BINS` counts (percentile,
-mean-squared-error), however many samples are shown.
+Memory holds two numbers per tensor (min-max) or one histogram of `BINS` counts (all other methods), however many
+samples are shown.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeq.errors import ConvertError, UsageError
+from edgeq.quantization import divergence
 from edgeq.types import RangeMethod
 
 BINS = 8192
@@ -91,7 +92,8 @@ class RangeObserver:
     side; each end is at most one bin wider than the exact percentile. `mean-squared-error` looks for the
     clipping thresholds with the least error of 8-bit rounding and clipping on the histogram; a root mean
     square error read from the histogram is at most half a bin off, so the result is never worse than min-max
-    by more than one bin. Bins are as wide as `Histogram` says. `symmetric` makes every range `(-t, t)`.
+    by more than one bin. `entropy` cuts both sides at the threshold with the least divergence (see
+    `edgeq.quantization.divergence`). Bins are as wide as `Histogram` says. `symmetric` makes every range `(-t, t)`.
     """
 
     def __init__(self, method: RangeMethod, *, percentile: float = PERCENTILE, symmetric: bool = False) -> None:
@@ -170,6 +172,12 @@ def _least_error(seen: _Seen, _percentile: float, symmetric: bool) -> Range:
     return min((low, high), widest, key=lambda r: _cost(r, centres, counts, False))
 
 
+def _least_divergence(seen: _Seen, _percentile: float, symmetric: bool) -> Range:
+    histogram = _histogram(seen)
+    most = divergence.threshold(histogram.counts) * histogram.width
+    return _with_zero(max(seen.low, -most), min(seen.high, most), symmetric)
+
+
 def _cost(ends: Range, values: NDArray[np.float64], counts: NDArray[np.float64], symmetric: bool) -> float:
     return float(np.dot(counts, (values - rounded(values, ends, symmetric)) ** 2))
 
@@ -182,6 +190,7 @@ _CHOICES: dict[str, Callable[[_Seen, float, bool], Range]] = {
     "min-max": _min_max,
     "percentile": _percentiles,
     "mean-squared-error": _least_error,
+    "entropy": _least_divergence,
 }
 
 

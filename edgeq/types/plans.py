@@ -8,7 +8,7 @@ from typing import Literal
 from edgeq.types.targets import Signature
 
 FLOAT32 = Signature(activations="float32", weights="float32", bias="float32")
-RangeMethod = Literal["min-max", "percentile", "mean-squared-error"]
+RangeMethod = Literal["min-max", "percentile", "mean-squared-error", "entropy"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,7 +19,8 @@ class Scheme:
     `dynamic_wi8_af32`, `weight_only_wi8`, `weight_only_wi4` and `weight_only_wf16` (weights are expanded to float for
     float kernels), `float32`, `as_is` (a model that came quantized). `ranges` is how static
     activations' ranges are chosen. `reduce_range` keeps weights to 7 bits, so that x86 kernels without
-    VNNI cannot saturate.
+    VNNI cannot saturate. `corrected` equalizes channels first, and rounds weights and mends biases by what layers read.
+    `islands` are operators that a search keeps in float because they were measured to lose the most.
     """
 
     name: str
@@ -27,6 +28,8 @@ class Scheme:
     overrides: dict[int, Signature] = field(default_factory=dict)
     ranges: RangeMethod = "min-max"
     reduce_range: bool = False
+    corrected: bool = False
+    islands: tuple[int, ...] = ()
 
     @property
     def is_static(self) -> bool:
@@ -146,6 +149,27 @@ class Rejected:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Trial:
+    """One candidate of a search: what it is, what it scored, and whether another is better in every respect.
+
+    `score` and `drop` are in the metric's unit, `sqnr_db` is the least of the outputs'; None where nothing was scored.
+    `latency_ms` is predicted. `on_front`: no other candidate is at least as good in drop, size and latency and
+    better in one of them (the Pareto front).
+    """
+
+    scheme: str
+    ok: bool
+    why: str = ""
+    score: float | None = None
+    drop: float | None = None
+    sqnr_db: float | None = None
+    size_bytes: int | None = None
+    latency_ms: float | None = None
+    seconds: float = 0.0
+    on_front: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Budgets:
     """Limits that the user set; None is no limit."""
 
@@ -160,6 +184,7 @@ class Budgets:
 class Plan:
     """Which runtime and scheme a target gets, where every operator runs, and what was refused.
 
+    `trials` are the candidates that a search converted and scored, in its order; the last one was taken when it is ok.
     `prefer`, `budgets` and `forced_scheme` are what was asked. `tables_sha256` covers the target and its operator
     tables as they were. `model_path` and `target_ref` are set in a plan.json, so that it can be checked alone.
     """
@@ -177,6 +202,7 @@ class Plan:
     rejected: tuple[Rejected, ...] = ()
     unavailable: dict[str, str] = field(default_factory=dict)
     risks: tuple[Risk, ...] = ()
+    trials: tuple[Trial, ...] = ()
     prefer: Literal["latency", "memory", "accuracy"] = "latency"
     budgets: Budgets = field(default_factory=Budgets)
     forced_scheme: str | None = None

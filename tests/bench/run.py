@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import calibrating
 import latency
 import predicted
 import tables
@@ -46,7 +47,7 @@ def main() -> int:
 def _rows(scratch: Path) -> Iterator[Row]:
     comparisons: list[Callable[[Path], Iterator[Row]]] = [_help, _deploy, _latency]
     if MOBILENET.is_dir():
-        comparisons += [_plan, _quantize, _percentile, _memory, _predicted]
+        comparisons += [_plan, _quantize, _percentile, _memory, calibrating.rows, _predicted]
     else:
         sys.stderr.write(f"left out: planning and quantization of mobilenet_v2, because {MOBILENET} is absent\n")
     comparisons.append(_tables)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ from edgeq.errors import ConvertError, EdgeqError, UsageError
 from edgeq.quantization.observers import BINS, Histogram, RangeObserver, rounded
 from edgeq.types import RangeMethod
 
-METHODS: tuple[RangeMethod, ...] = ("min-max", "percentile", "mean-squared-error")
+METHODS: tuple[RangeMethod, ...] = get_args(RangeMethod)
 Floats = NDArray[np.float32]
 finite = st.floats(-(2.0**100), 2.0**100, width=32, allow_subnormal=True)
 no_underflow = finite.filter(lambda x: x == 0 or abs(x) > 2.0**-20)  # others may count on zero's other side
@@ -129,6 +129,18 @@ def test_percentile_is_numpys_within_one_bin(stream: list[Floats], percentile: f
     assert max(top, 0) <= high <= max(top + width, 0)
 
 
+@given(streams(finite), st.floats(50, 100))
+def test_no_end_is_further_from_numpys_than_the_stated_bound(stream: list[Floats], percentile: float) -> None:
+    whole = np.concatenate(stream).astype(np.float64)
+    low, high = observe("percentile", stream, percentile=percentile)
+    share = (100 - percentile) / 2
+    bound = 4 * max(float(np.abs(whole).max()), 2.0**-101) / BINS
+    bottom = float(np.percentile(whole, share, method="inverted_cdf"))
+    top = -float(np.percentile(-whole, share, method="inverted_cdf"))
+    assert abs(low - min(bottom, 0)) <= bound
+    assert abs(high - max(top, 0)) <= bound
+
+
 def test_percentile_follows_numpy_on_many_values() -> None:
     rng = np.random.default_rng(7)
     stream = [rng.standard_normal(20_000).astype(np.float32) * (k + 1) for k in range(5)]
@@ -170,6 +182,36 @@ def test_least_error_keeps_a_uniform_range() -> None:
     low, high = observe("mean-squared-error", [values])
     assert low == pytest.approx(-2, rel=0.05)
     assert high == pytest.approx(6, rel=0.05)
+
+
+def test_entropy_cuts_a_thin_tail_and_keeps_the_body() -> None:
+    rng = np.random.default_rng(0)
+    values = rng.standard_normal(200_000).astype(np.float32)
+    values[:4] = [40, 41, 42, -40]
+    low, high = observe("entropy", [values])
+    assert -8 < low < -2
+    assert 2 < high < 8
+
+
+def test_entropy_keeps_a_uniform_range() -> None:
+    values = np.linspace(-2, 6, 100_001, dtype=np.float32)
+    low, high = observe("entropy", [values])
+    assert (low, high) == pytest.approx((-2, 6), rel=0.05)
+
+
+def test_entropy_cuts_only_the_side_that_is_longer_than_its_threshold() -> None:
+    rng = np.random.default_rng(1)
+    values = np.maximum(rng.standard_normal(200_000), -0.5).astype(np.float32)
+    values[:3] = 50
+    low, high = observe("entropy", [values])
+    assert low == -0.5
+    assert high < 8
+
+
+def test_the_peak_that_a_relu_leaves_at_zero_has_no_say_in_entropy() -> None:
+    values = np.linspace(0, 6, 100_001, dtype=np.float32)
+    alone = observe("entropy", [values])
+    assert observe("entropy", [values, np.zeros(3_000_000, np.float32)]) == alone
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -222,8 +264,8 @@ def test_order_of_samples_does_not_matter(method: RangeMethod) -> None:
 
 
 def test_options_are_checked() -> None:
-    with pytest.raises(UsageError, match="entropy"):
-        RangeObserver("entropy")  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="'median'"):
+        RangeObserver("median")  # type: ignore[arg-type]
     for percentile in (0, -1, 100.5, float("nan")):
         with pytest.raises(UsageError, match="percentile"):
             RangeObserver("percentile", percentile=percentile)
