@@ -10,7 +10,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 TARGET := generic-linux-$(shell uname -m)
 EXAMPLE := examples/digits
 
-.PHONY: help install demo test lint bench agreement bench-doctor bench-attribution clean
+.PHONY: help install demo test lint bench agreement bench-accuracy bench-doctor bench-attribution clean
 
 help:
 	@echo "make demo     run the main job on the shipped example: float model in, numbers measured on this host out"
@@ -18,6 +18,7 @@ help:
 	@echo "make lint     ruff, mypy, import-linter, codespell"
 	@echo "make bench    speed and memory against the underlying libraries, tables of external tools; writes build/bench.json"
 	@echo "make agreement: what the planner says against what really runs; writes build/agreement.json"
+	@echo "make bench-accuracy  INT8 by edgeq and by its peers on the same models; CASES='kws resnet8' takes a part of them"
 	@echo "make bench-doctor  faults planted in the real models' samples, and how many of them edgeq doctor finds"
 	@echo "make bench-attribution  faults planted in one operator of one step, and how many of them edgeq analyze names"
 	@echo "make install  only set up: .venv and the Debian packages that tests need"
@@ -55,6 +56,9 @@ lint: .venv/.install
 
 bench: .venv/.install
 	$(BIN)/python tests/bench/run.py
+
+bench-accuracy: .venv/.install
+	$(BIN)/python tests/bench/accuracy.py $(addprefix --case ,$(CASES))
 
 bench-doctor: .venv/.install
 	$(BIN)/python tests/bench/doctor.py

@@ -16,39 +16,42 @@ from edgeq.quantization.equalization import Site, as_maker, as_reader
 from edgeq.quantization.layers import Layer
 
 
-def rescaled(model: Path, out: Path, *, most: float = 64.0, seed: int = 0) -> int:
-    """Write a float model whose channels are multiplied by 1 / `most` to 1, and what reads them divided.
+def rescaled(model: Path, out: Path, *, least: float = 1 / 64, most: float = 1.0, seed: int = 0) -> int:
+    """Write a float model whose channels are multiplied by `least` to `most`, and what reads them divided.
 
-    Returns at how many places; those with a clip are left alone, so that the function stays to the last digit or so.
+    Factors are spread evenly in their logarithm. Returns at how many places; those with a clip are left alone, so that
+    the function stays to the last digit or so.
     """
-    return (_tflite if model.suffix == ".tflite" else _onnx)(model, out, most, seed)
+    return (_tflite if model.suffix == ".tflite" else _onnx)(model, out, (least, most), seed)
 
 
-def _tflite(model: Path, out: Path, most: float, seed: int) -> int:
+def _tflite(model: Path, out: Path, ends: tuple[float, float], seed: int) -> int:
     content = flatbuffer.load(model)
     names = flatbuffer.number_names(content)
     known = tflite_layers.layers(content)
-    after, count = _changed(known, tflite_layers.channel_sites(content, known), most, seed)
+    after, count = _changed(known, tflite_layers.channel_sites(content, known), ends, seed)
     tflite_layers.write(content, after.values())
     flatbuffer.restore_names(content, names)
     out.write_bytes(flatbuffer.dump(content))
     return count
 
 
-def _onnx(model: Path, out: Path, most: float, seed: int) -> int:
+def _onnx(model: Path, out: Path, ends: tuple[float, float], seed: int) -> int:
     content = prepare.prepared(prepare.load(model), out.parent, str(model))
     known = onnx_layers.layers(content)
-    after, count = _changed(known, onnx_layers.channel_sites(content, known), most, seed)
+    after, count = _changed(known, onnx_layers.channel_sites(content, known), ends, seed)
     prepare.save(onnx_layers.written(content, after.values()), out, str(model))
     return count
 
 
-def _changed(known: Mapping[str, Layer], places: list[Site], most: float, seed: int) -> tuple[dict[str, Layer], int]:
-    random = np.random.default_rng(seed)
+def _changed(
+    known: Mapping[str, Layer], places: list[Site], ends: tuple[float, float], seed: int
+) -> tuple[dict[str, Layer], int]:
+    random, (low, high) = np.random.default_rng(seed), np.log(ends)
     layers = dict(known)
     free = [site for site in places if site.limit is None]
     for site in free:
-        made = most ** -random.uniform(0, 1, size=site.channels)
+        made = np.exp(random.uniform(low, high, size=site.channels))
         for name in site.makers:
             weights, bias = as_maker(layers[name], made)
             layers[name] = replace(layers[name], weights=weights, bias=bias)

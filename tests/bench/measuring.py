@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -54,8 +54,17 @@ def not_run(what: str, bar: str, install: str) -> Row:
     return Row(what, None, None, "", bar, True, install)
 
 
-def run(argv: Sequence[object], env: Mapping[str, str] | None = None) -> Ran:
-    """Run a program to its end; raises CalledProcessError with what it said when it fails."""
+def run(
+    argv: Sequence[object],
+    env: Mapping[str, str] | None = None,
+    *,
+    accepted: Container[int] = (0,),
+    limit_s: float | None = None,
+) -> Ran:
+    """Run a program to its end.
+
+    Raises CalledProcessError with what it said when it ends with a code that is not accepted, TimeoutExpired.
+    """
     words = {**os.environ, **(env or {})}
     started, used = time.perf_counter(), _children_cpu_seconds()
     with subprocess.Popen(
@@ -64,11 +73,16 @@ def run(argv: Sequence[object], env: Mapping[str, str] | None = None) -> Ran:
         peak, done = [0], threading.Event()
         watcher = threading.Thread(target=_watch, args=(process.pid, peak, done))
         watcher.start()
-        out, err = process.communicate()
-        seconds = time.perf_counter() - started
-        done.set()
-        watcher.join()
-    if process.returncode:
+        try:
+            out, err = process.communicate(timeout=limit_s)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise
+        finally:
+            seconds = time.perf_counter() - started
+            done.set()
+            watcher.join()
+    if process.returncode not in accepted:
         sys.stderr.write(err[-2000:])
         raise subprocess.CalledProcessError(process.returncode, process.args, out, err)
     return Ran(seconds, _children_cpu_seconds() - used, peak[0], out)
