@@ -16,13 +16,13 @@ from edgeq.quantization.equalization import Site, as_maker, as_reader
 from edgeq.quantization.layers import Layer
 
 
-def rescaled(model: Path, out: Path, *, least: float = 1 / 64, most: float = 1.0, seed: int = 0) -> int:
-    """Write a float model whose channels are multiplied by `least` to `most`, and what reads them divided.
+def rescaled(model: Path, out: Path, *, most: float = 64.0, both_ways: bool = False, seed: int = 0) -> int:
+    """Write a float model whose channels are multiplied by 1 / `most` to 1, and what reads them divided.
 
-    Factors are spread evenly in their logarithm. Returns at how many places; those with a clip are left alone, so that
+    `both_ways` is up to `most`, not 1. Factors are spread evenly in their logarithm. Returns at how many places; those with a clip are left alone, so that
     the function stays to the last digit or so.
     """
-    return (_tflite if model.suffix == ".tflite" else _onnx)(model, out, (least, most), seed)
+    return (_tflite if model.suffix == ".tflite" else _onnx)(model, out, (1 / most, most if both_ways else 1.0), seed)
 
 
 def _tflite(model: Path, out: Path, ends: tuple[float, float], seed: int) -> int:

@@ -111,7 +111,7 @@ def _with_rescaled(job: Job, folder: Path) -> Job:
     from edgeq.testing.rescaled import rescaled
 
     made = folder / f"rescaled{job.model.suffix}"
-    rescaled(job.model, made, least=1 / 64, most=64.0)
+    rescaled(job.model, made, both_ways=True)
     return Job(job.section, job.case, made, job.dataset)
 
 
