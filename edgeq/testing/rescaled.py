@@ -19,8 +19,8 @@ from edgeq.quantization.layers import Layer
 def rescaled(model: Path, out: Path, *, most: float = 64.0, both_ways: bool = False, seed: int = 0) -> int:
     """Write a float model whose channels are multiplied by 1 / `most` to 1, and what reads them divided.
 
-    `both_ways` is up to `most`, not 1. Factors are spread evenly in their logarithm. Returns at how many places; those with a clip are left alone, so that
-    the function stays to the last digit or so.
+    `both_ways` is up to `most`, not 1. Factors are spread evenly in their logarithm. Returns at how many places; those
+    with a clip are left alone, so that the function stays to the last digit or so.
     """
     return (_tflite if model.suffix == ".tflite" else _onnx)(model, out, (1 / most, most if both_ways else 1.0), seed)
 
