@@ -28,10 +28,13 @@ class Convert(Protocol):
         *,
         progress: Progress = silent,
         prepared: Path | None = None,
+        state: Path | None = None,
     ) -> QuantizedModel:
         """Write the model that `plan` asks for to the file `out`, whole or not at all, and describe it.
 
         `prepared` gets the float model as it was quantized (restored, folded, equalized), where it was changed.
+        `state` is a folder in which passes over the calibration samples are kept: one that was interrupted goes on
+        where it was, and one that is finished is not done again for another range method.
         `dataset` is bound to the model; a static scheme needs its calibration samples. Raises ConvertError,
         OutputError. Scores are left open: evaluation fills them.
         """
@@ -47,6 +50,7 @@ class Job:
     dataset: Dataset | None
     progress: Progress
     prepared: Path | None = None
+    state: Path | None = None
 
 
 def describe(

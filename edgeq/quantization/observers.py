@@ -7,7 +7,7 @@ samples are shown.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -106,6 +106,11 @@ class RangeObserver:
         self._symmetric = symmetric
         self._seen: dict[str, _Seen] = {}
 
+    @property
+    def has_counts(self) -> bool:
+        """Whether values are counted in histograms: only min-max does without."""
+        return self._method != "min-max"
+
     def update(self, name: str, values: Values) -> None:
         """Take in one tensor's values; raises ConvertError for NaN and infinity. No values change nothing."""
         if values.size == 0:
@@ -130,10 +135,47 @@ class RangeObserver:
         seen.low, seen.high = min(seen.low, low), max(seen.high, high)
         return seen
 
+    def state(self, names: Sequence[str]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        """What was seen of those tensors: (names, 3) low, high and a histogram's limit, and (names, bins) counts.
+
+        NaN stands for a tensor that was not seen; without histograms there are no bins.
+        """
+        figures = np.full((len(names), 3), np.nan)
+        counts = np.zeros((len(names), BINS if self.has_counts else 0), np.int64)
+        for place, name in enumerate(names):
+            seen = self._seen.get(name)
+            if seen is not None:
+                figures[place] = seen.low, seen.high, seen.histogram.limit if seen.histogram else 0
+                if seen.histogram is not None:
+                    counts[place] = seen.histogram.counts
+        return figures, counts
+
+    def restore(self, names: Sequence[str], figures: NDArray[np.float64], counts: NDArray[np.int64]) -> bool:
+        """Take over what `state` gave, with or without histograms; False, and nothing, where it is not possible."""
+        if not _is_state(figures, counts) or (self.has_counts and not counts.size):
+            return False
+        self._seen = {}
+        for name, (low, high, limit), row in zip(names, figures.tolist(), counts, strict=True):
+            if not math.isnan(low):
+                histogram = Histogram(limit, row.astype(np.int64)) if self.has_counts else None
+                self._seen[name] = _Seen(low, high, histogram)
+        return True
+
     def ranges(self) -> dict[str, Range]:
         """`(low, high)` with low <= 0 <= high for each tensor seen; `(0, 0)` where all values were zero."""
         choose = _CHOICES[self._method]
         return {name: choose(seen, self._percentile, self._symmetric) for name, seen in self._seen.items()}
+
+
+def _is_state(figures: NDArray[np.float64], counts: NDArray[np.int64]) -> bool:
+    """Whether these could be figures of an observer: ends in order, limits that are powers of two, no count below 0."""
+    seen = ~np.isnan(figures).any(axis=1)
+    low, high, limit = figures[seen].T
+    with np.errstate(over="ignore", invalid="ignore"):
+        reach = np.maximum(-low, high)
+    powers = np.frexp(limit)[0] == 0.5  # its fraction, of a power of two
+    has_limits = bool(np.all(powers & (limit > reach))) if counts.size else True
+    return bool(np.isfinite(figures[seen]).all() and np.all(low <= high) and has_limits and np.all(counts >= 0))
 
 
 def _with_zero(low: float, high: float, symmetric: bool) -> Range:

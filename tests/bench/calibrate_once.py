@@ -1,8 +1,8 @@
 """One calibration of one prepared model, by edgeq or by onnxruntime's own calls.
 
 `python calibrate_once.py FOLDER MODEL SIDE METHOD COUNT`: FOLDER holds images/ and labels.csv, MODEL is a float ONNX
-file that both sides take as it is, SIDE is edgeq or onnxruntime. Prints the seconds that it took, imports left out, and
-how many ranges came of it, as JSON.
+file that both sides take as it is, SIDE is edgeq or onnxruntime. Prints the seconds that it took, imports left out, the
+peak memory of the whole process and how many ranges came of it, as JSON.
 """
 
 from __future__ import annotations
@@ -25,23 +25,25 @@ def main(folder: Path, model: Path, side: str, method: str, count: int) -> None:
     calibrate = SIDES[side]()
     started = time.perf_counter()
     found = calibrate(folder, model, method, count)
-    sys.stdout.write(json.dumps({"seconds": time.perf_counter() - started, "ranges": found}) + "\n")
+    seconds = time.perf_counter() - started
+    sys.stdout.write(json.dumps({"seconds": seconds, "peak_rss_bytes": _peak_bytes(), "ranges": found}) + "\n")
 
 
 def _edgeq() -> Calibrate:
     import onnx
 
     from edgeq import datasets, models
+    from edgeq.converters.observing import Shown
     from edgeq.converters.onnx import calibration, static
     from edgeq.types import silent
 
     def calibrate(folder: Path, path: Path, method: str, count: int) -> int:
         model, graph = onnx.load(str(path)), models.read(path)
         dataset = datasets.bind(datasets.load(str(folder / "dataset.yaml")), graph)
-        names = static.float_activations(model, static.chosen(model, set()))
-        samples = datasets.samples(dataset, graph, _spread(dataset.count, count))
+        names, numbers = static.float_activations(model, static.chosen(model, set())), _spread(dataset.count, count)
+        given = Shown(datasets.samples(dataset, graph, numbers), numbers)
         with tempfile.TemporaryDirectory() as scratch:
-            return len(calibration.ranges(model, names, samples, count, method, Path(scratch), silent, str(path)))  # type: ignore[arg-type]
+            return len(calibration.ranges(model, names, given, method, Path(scratch), silent, str(path)))  # type: ignore[arg-type]
 
     return calibrate
 
@@ -61,6 +63,12 @@ def _onnxruntime() -> Calibrate:
             return len(list(one.compute_data().items()))
 
     return calibrate
+
+
+def _peak_bytes() -> int:
+    """The most memory that this process has held: seen from outside, twenty times a second, it may be missed."""
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return 1024 * int(status["VmHWM"].split()[0])
 
 
 def _spread(total: int, count: int) -> list[int]:

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import get_args
 
-from measuring import SHARED, Ran, Row, run
+from measuring import SHARED, Row, run
 
 HERE = Path(__file__).resolve().parent
 MOBILENET = SHARED / "imagenet_mobilenetv2"
@@ -31,7 +31,7 @@ def rows(scratch: Path) -> Iterator[Row]:
 
     model = _prepared(scratch)
     for method in get_args(RangeMethod):
-        few, many = (_once(model, "edgeq", method, count).peak_rss_bytes for count in (FEW, MANY))
+        few, many = (_once(model, "edgeq", method, count)["peak_rss_bytes"] for count in (FEW, MANY))
         what = f"peak memory of calibration, {method}, {MANY} samples"
         yield Row(what, many, few, "bytes", f"<= {GROWTH:g} x", many <= GROWTH * few, f"{FEW} samples")
     for method, most in RATIOS.items():
@@ -46,14 +46,15 @@ def _timed(model: Path, method: str, most: float | None) -> Row:
 
 
 def _seconds(model: Path, side: str, method: str) -> float:
-    return float(json.loads(_once(model, side, method, TIMED).out.splitlines()[-1])["seconds"])
+    return _once(model, side, method, TIMED)["seconds"]
 
 
-def _once(model: Path, side: str, method: str, count: int) -> Ran:
+def _once(model: Path, side: str, method: str, count: int) -> dict[str, float]:
     ran = run([sys.executable, HERE / "calibrate_once.py", MOBILENET, model, side, method, count])
-    told = ran.out.splitlines()[-1]
-    sys.stderr.write(f"  {side}, {method}, {count} samples: {told}, {ran.peak_rss_bytes / 1e6:.0f} MB\n")
-    return ran
+    found: dict[str, float] = json.loads(ran.out.splitlines()[-1])
+    cost = f"{found['seconds']:.2f} s, {found['peak_rss_bytes'] / 1e6:.0f} MB"
+    sys.stderr.write(f"  {side}, {method}, {count} samples: {cost}, {found['ranges']} ranges\n")
+    return found
 
 
 def _prepared(scratch: Path) -> Path:

@@ -362,3 +362,23 @@ def test_a_constant_calibration_set_does_no_harm(job: Job, tmp_path: Path) -> No
         out = folder / f"model.{job.graph.format}"
         convert(job._replace(dataset=dataset), static(job), out)
         assert np.isfinite(answers(out, job, 4)).all()
+
+
+def test_a_kept_state_changes_nothing_and_serves_the_next_conversion(job: Job, tmp_path: Path) -> None:
+    plan, state = static(job), tmp_path / "state"
+    made = [convert(job, plan, tmp_path / name, state=state).artifact.sha256 for name in ("a", "b")]
+    assert made == [convert(job, plan, tmp_path / "c").artifact.sha256] * 2
+    assert len(names_in(state)) == 1
+    seen: list[int] = []
+    convert(
+        job, plan, tmp_path / "d", state=state, progress=lambda step, done, _: step == "calibrate" and seen.append(done)
+    )
+    assert set(seen) == {len(job.dataset.calibration)}
+
+
+def test_a_hostile_state_is_not_believed(job: Job, tmp_path: Path) -> None:
+    plan, state = static(job), tmp_path / "state"
+    first = convert(job, plan, tmp_path / "a", state=state).artifact.sha256
+    (path,) = state.iterdir()
+    path.write_bytes(b"\xff" * path.stat().st_size)
+    assert convert(job, plan, tmp_path / "b", state=state).artifact.sha256 == first

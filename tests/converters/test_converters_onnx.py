@@ -485,7 +485,7 @@ def test_infinite_activations_are_named(conv: Bound, tmp_path: Path) -> None:
     item.CopyFrom(numpy_helper.from_array(np.full(8, np.nan, np.float32), "conv_b"))
     onnx.save(model, str(tmp_path / "nan.onnx"))
     bound = (models.read(tmp_path / "nan.onnx"), conv[1])
-    refuse(bound, static(), tmp_path / "x.onnx", "NaN or infinite", conv[1])
+    refuse(bound, static(), tmp_path / "x.onnx", "tensor 'conv' becomes NaN for calibration sample 0", conv[1])
 
 
 def test_unwritable_output_is_an_output_error(conv: Bound, tmp_path: Path) -> None:

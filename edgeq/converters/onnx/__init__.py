@@ -18,8 +18,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from edgeq import datasets, store
-from edgeq.converters import Job, describe, improving, listed
+from edgeq import store
+from edgeq.converters import Job, describe, improving, listed, observing
 from edgeq.converters.onnx import calibration, floating, improve, prepare, static, weights
 from edgeq.converters.onnx.kernels import kernel_gap, kernels
 from edgeq.errors import ConvertError, ModelError
@@ -49,6 +49,7 @@ def convert(
     *,
     progress: Progress = silent,
     prepared: Path | None = None,
+    state: Path | None = None,
 ) -> QuantizedModel:
     """Write the `.onnx` that `plan.scheme` asks for; see `edgeq.converters.Convert`.
 
@@ -58,7 +59,15 @@ def convert(
     started = time.monotonic()
     road = _road(graph, plan)
     with tempfile.TemporaryDirectory(prefix="edgeq-") as folder, _silence():
-        job = _Job(graph=graph, plan=plan, dataset=dataset, progress=progress, folder=Path(folder), prepared=prepared)
+        job = _Job(
+            graph=graph,
+            plan=plan,
+            dataset=dataset,
+            progress=progress,
+            folder=Path(folder),
+            prepared=prepared,
+            state=state,
+        )
         content, notes = road(job)
     with store.replacing(out) as temporary:
         temporary.write_bytes(content)
@@ -218,18 +227,10 @@ def _dataset(job: _Job) -> Dataset:
     return job.dataset
 
 
-def _ranges(job: _Job, model: Any, names: set[str]) -> calibration.Ranges:
-    chosen = _dataset(job).calibration
-    return calibration.ranges(
-        model,
-        names,
-        datasets.samples(_dataset(job), job.graph, chosen),
-        len(chosen),
-        job.plan.scheme.ranges,
-        job.folder,
-        job.progress,
-        job.graph.path,
-    )
+def _ranges(job: _Job, model: Any, names: set[str]) -> observing.Ranges:
+    given = observing.shown(_dataset(job), job.graph, is_kept=job.state is not None)
+    method, where = job.plan.scheme.ranges, job.graph.path
+    return calibration.ranges(model, names, given, method, job.folder, job.progress, where, job.state)
 
 
 def _kernel_notes(path: Path, plan: Plan) -> list[str]:

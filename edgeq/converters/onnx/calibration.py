@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeq import runtimes
+from edgeq.converters import observing
+from edgeq.converters.observing import Ranges, Shown, Store
 from edgeq.converters.onnx import prepare
-from edgeq.datasets.streaming import ahead
-from edgeq.quantization.observers import RangeObserver
 from edgeq.runtimes import onnxruntime as runtime
 from edgeq.types import Progress, RangeMethod
 
 if TYPE_CHECKING:
     from edgeq.runtimes import Array
 
-Ranges = dict[str, tuple[float, float]]
 _MOVERS = frozenset({"Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze", "Identity"})
 _CLIPS = frozenset({"Relu", "Clip"})
 _MOST_THREADS = 8
@@ -26,29 +26,41 @@ _MOST_THREADS = 8
 def ranges(
     model: Any,
     names: Iterable[str],
-    samples: Iterable[tuple[Array, ...]],
-    count: int,
+    given: Shown,
     method: RangeMethod,
     folder: Path,
     progress: Progress,
     where: str,
+    state: Path | None = None,
 ) -> Ranges:
     """Range of each named float tensor over the samples.
 
-    Memory holds one sample's activations and the observer, whatever `count` is. Raises ConvertError.
+    Memory holds two samples' activations and the observer, however many samples there are; `state` is a folder in which
+    an interrupted pass is kept. Raises ConvertError, ModelError.
     """
     names = list(names)
     stand_ins = representatives(model)
-    watched = sorted({stand_ins.get(name, name) for name in names})
-    observer = RangeObserver(method)
+    watched = {stand_ins.get(name, name) for name in names}
+    labels = {name: name for name in _in_order(model, watched)}
+    digest = hashlib.sha256(model.SerializeToString(deterministic=True)).hexdigest() if state else ""
     with prepare.blaming(where):
-        for done, seen in enumerate(ahead(watch(model, watched, samples, folder, where))):
-            progress("calibrate", done, count)
-            for name in watched:
-                observer.update(name, seen[name])
-    progress("calibrate", count, count)
-    found = observer.ranges()
+        found = observing.ranges(
+            method,
+            labels,
+            given,
+            lambda samples: watch(model, watched, samples, folder, where),
+            progress,
+            where,
+            Store(state, f"{runtime.version()} {digest}") if state else None,
+        )
     return {name: found[stand_ins.get(name, name)] for name in names if stand_ins.get(name, name) in found}
+
+
+def _in_order(model: Any, names: set[str]) -> list[str]:
+    """Those names, the inputs first, then as they are computed."""
+    made = (name for node in model.graph.node for name in node.output)
+    order = dict.fromkeys(name for name in (*(item.name for item in model.graph.input), *made) if name in names)
+    return [*order, *sorted(names - order.keys())]
 
 
 def watch(

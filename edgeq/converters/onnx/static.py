@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from edgeq.converters.observing import Ranges
 from edgeq.converters.onnx import prepare
-from edgeq.converters.onnx.calibration import Ranges
 from edgeq.types import Scheme
 
 WEIGHTED = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})

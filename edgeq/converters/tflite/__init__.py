@@ -18,8 +18,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from edgeq import datasets, store
-from edgeq.converters import Job, describe, improving, listed
+from edgeq import store
+from edgeq.converters import Job, describe, improving, listed, observing
 from edgeq.converters import _flatbuffer as flatbuffer
 from edgeq.converters.tflite import bias, calibration, improve, stand_in
 from edgeq.converters.tflite.recipe import RecipeManager, recipe
@@ -50,6 +50,7 @@ def convert(
     *,
     progress: Progress = silent,
     prepared: Path | None = None,
+    state: Path | None = None,
 ) -> QuantizedModel:
     """Write the `.tflite` that `plan.scheme` asks for; see `edgeq.converters.Convert`.
 
@@ -57,7 +58,7 @@ def convert(
     stayed in float.
     """
     started = time.monotonic()
-    job = Job(graph=graph, plan=plan, dataset=dataset, progress=progress, prepared=prepared)
+    job = Job(graph=graph, plan=plan, dataset=dataset, progress=progress, prepared=prepared, state=state)
     content, notes = _road(graph, plan)(job)
     with store.replacing(out) as temporary:
         temporary.write_bytes(content)
@@ -159,18 +160,18 @@ def _dataset(job: Job) -> Dataset:
     return job.dataset
 
 
-def _ranges(job: Job, model: Any, names: flatbuffer.Names, content: bytes) -> calibration.Ranges:
-    chosen = _dataset(job).calibration
-    samples = datasets.samples(_dataset(job), job.graph, chosen)
+def _ranges(job: Job, model: Any, names: flatbuffer.Names, content: bytes) -> observing.Ranges:
+    given = observing.shown(_dataset(job), job.graph, is_kept=job.state is not None)
     labels = calibration.activation_labels(model, names)
     with tempfile.TemporaryDirectory(prefix="edgeq-") as folder:
         path = Path(folder) / "numbered.tflite"
         with store.writing(path):
             path.write_bytes(content)
-        return calibration.ranges(path, labels, samples, len(chosen), job.plan.scheme.ranges, job.progress)
+        method, where = job.plan.scheme.ranges, job.graph.path
+        return calibration.ranges(path, labels, given, method, job.progress, where, job.state)
 
 
-def _quantize(path: str, content: bytes, settings: RecipeManager, found: calibration.Ranges) -> Any:
+def _quantize(path: str, content: bytes, settings: RecipeManager, found: observing.Ranges) -> Any:
     """What litert-quantizer's `Quantizer.quantize` does, less its check, which runs the model."""
     from litert_quantizer import model_modifier, params_generator
     from litert_quantizer.utils import tfl_flatbuffer_utils

@@ -4,54 +4,47 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeq.converters import observing
 from edgeq.converters._flatbuffer import Model, Names, is_constant, numbered
+from edgeq.converters.observing import Ranges, Sample, Shown, Store
 from edgeq.converters.tflite.restore import type_name
-from edgeq.datasets.streaming import ahead
-from edgeq.quantization.observers import RangeObserver
 from edgeq.runtimes import encode, litert
+from edgeq.store import sha256
 from edgeq.types import Progress, RangeMethod
-
-Sample: TypeAlias = "tuple[NDArray[Any], ...]"
-Ranges: TypeAlias = dict[str, tuple[float, float]]
-
-STEP = "calibrate"
 
 
 def ranges(
     path: Path,
     labels: Mapping[str, str],
-    samples: Iterable[Sample],
-    count: int,
+    given: Shown,
     method: RangeMethod,
     progress: Progress,
+    where: str,
+    state: Path | None = None,
 ) -> Ranges:
-    """Ranges by tensor name of the file `path`; `labels` gives the names that errors use.
+    """Ranges by tensor name of the file `path`; `labels` gives the names that errors use, `where` the user's model.
 
-    Memory does not depend on the number of samples: each sample's tensors are read, observed and dropped.
+    Memory holds two samples' tensors and the observer, however many samples there are; `state` is a folder in which an
+    interrupted pass is kept. Raises ConvertError, ModelError.
     """
-    session = litert.open(path, threads=_threads(), preserve=True)
-    observer = RangeObserver(method)
-    progress(STEP, 0, count)
-    for done, tensors in enumerate(ahead(watch(session, labels, samples)), start=1):
-        for name, values in tensors:
-            observer.update(labels[name], values)
-        progress(STEP, done, count)
-    found = observer.ranges()
+    store = Store(state, f"{litert.version()} {sha256(path)}") if state else None
+    found = observing.ranges(
+        method, labels, given, lambda samples: _watch(path, labels, samples), progress, where, store
+    )
     return {name: found[label] for name, label in labels.items() if label in found}
 
 
-def watch(
-    session: litert.LiteRtSession, names: Container[str], samples: Iterable[Sample]
-) -> Iterator[list[tuple[str, NDArray[Any]]]]:
+def _watch(path: Path, names: Container[str], samples: Iterable[Sample]) -> Iterator[Mapping[str, NDArray[Any]]]:
     """Those tensors' values, sample by sample."""
+    session = litert.open(path, threads=_threads(), preserve=True)
     for sample in samples:
         session.run([encode(port, real) for port, real in zip(session.inputs, sample, strict=True)])
-        yield list(session.tensors(names))
+        yield dict(session.tensors(names))
 
 
 def activation_labels(model: Model, names: Names) -> dict[str, str]:
