@@ -41,6 +41,7 @@ class Site(NamedTuple):
     limit: float | None
 
 
+@np.errstate(all="ignore")
 def factors(site: Site, layers: Mapping[str, Layer], seen: Mapping[str, Statistics]) -> Array | None:
     """What to multiply each channel by; None where nothing is gained."""
     readers = [(layers[name], seen[name]) for name in site.readers]

@@ -83,7 +83,8 @@ class Statistics:
         self.sums += seen.sum(axis=2, dtype=np.float64)
         for place, (start, end) in enumerate(self.blocks):
             part = seen[:, start:end]
-            self.products[place] += part @ part.transpose(0, 2, 1)
+            with np.errstate(over="ignore", invalid="ignore"):  # `rounding.rounded` looks at what became of it
+                self.products[place] += part @ part.transpose(0, 2, 1)
 
     def multiplied(self, made: Array) -> Statistics:
         """The statistics of the same channels, each multiplied by a number above 0."""

@@ -47,6 +47,9 @@ def rounded(layer: Layer, grid: Grid, seen: Statistics, *, is_centred: bool) -> 
         spread = _correlation(product, seen.count, means)
         part = weights[..., start:end]
         plain = nearest(part.reshape(-1, end - start), grid).reshape(part.shape)
+        if not np.isfinite(spread).all():  # squares of such inputs are beyond 32 bits: nothing is known of them
+            made[..., start:end] = plain
+            continue
         clever = _one_by_one(part, spread, scales, zeros, (grid.low, grid.high))
         gaps = [part - (one - zeros[:, :, None]) * scales[:, :, None] for one in (plain, clever)]
         losses = [((gap @ spread) * gap).sum(axis=2, keepdims=True) for gap in gaps]
@@ -56,14 +59,15 @@ def rounded(layer: Layer, grid: Grid, seen: Statistics, *, is_centred: bool) -> 
 
 def _correlation(product: Array, count: int, means: Array | None) -> Array:
     """Correlations in units of the mean square, so that their size plays no part."""
-    found = product.astype(np.float64) / max(count, 1)
-    if means is not None:
-        found -= means[:, :, None] * means[:, None, :]
-    places = np.arange(found.shape[1])
-    squares = np.maximum(found[:, places, places], 0)
-    found[:, places, places] = squares
-    unit = squares.mean(axis=1)[:, None, None]
-    return np.where(unit > 0, found / np.where(unit > 0, unit, 1.0), np.eye(len(places)))
+    with np.errstate(over="ignore", invalid="ignore"):
+        found = product.astype(np.float64) / max(count, 1)
+        if means is not None:
+            found -= means[:, :, None] * means[:, None, :]
+        places = np.arange(found.shape[1])
+        squares = np.maximum(found[:, places, places], 0)
+        found[:, places, places] = squares
+        unit = squares.mean(axis=1)[:, None, None]
+        return np.where(unit > 0, found / np.where(unit > 0, unit, 1.0), np.eye(len(places)))
 
 
 def _one_by_one(weights: Array, spread: Array, scales: Array, zeros: Array, ends: tuple[int, int]) -> Array:

@@ -109,6 +109,16 @@ def test_dead_and_constant_inputs_do_no_harm(rows: Array, is_centred: bool) -> N
     assert np.abs(back(grid, made) - layer.weights).max() < 7 * grid.scales.max()
 
 
+@pytest.mark.parametrize("large", [1e25, 3e38])
+@pytest.mark.parametrize("is_centred", [False, True])
+def test_inputs_whose_squares_overflow_are_rounded_to_the_nearest(large: float, is_centred: bool) -> None:
+    layer, random = layer_of(np.random.default_rng(4).normal(size=(3, 8, 1))), np.random.default_rng(5)
+    grid, rows = symmetric(layer), random.normal(size=(40, 8))
+    rows[3] *= large / np.abs(rows[3]).max()
+    made = rounding.rounded(layer, grid, seen_of(layer, rows), is_centred=is_centred)
+    np.testing.assert_array_equal(made, rounding.nearest(layer.weights, grid))
+
+
 def test_integers_stay_within_the_grid() -> None:
     layer = layer_of(np.random.default_rng(5).normal(size=(4, 10, 1)))
     grid = Grid(np.full(4, 0.05), np.full(4, 128), 121, 135)
