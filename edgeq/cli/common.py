@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -93,6 +94,7 @@ def together(*decorators: Callable[[F], F]) -> Callable[[F], F]:
 
 
 PATH = click.Path(path_type=Path)
+MOST_WORKERS = 4
 POSITIVE = click.FloatRange(min=0, min_open=True)
 
 model_argument = click.argument("model", type=PATH)
@@ -121,7 +123,10 @@ wishes = together(
     _flag("--scheme", help="Use this quantization scheme only, such as static_wi8_ai8."),
     budgets,
 )  # fmt: skip
-converting = together(model_argument, target, data, output, wishes, resume)
+workers = _flag("--workers", type=click.IntRange(1, 64), default=lambda: min(os.cpu_count() or 1, MOST_WORKERS),
+                help="Schemes tried at the same time when the first does not hold (default: the cores, at most 4).",
+)  # fmt: skip
+converting = together(model_argument, target, data, output, wishes, workers, resume)
 measuring = together(
     _flag("--runs", type=click.IntRange(1, 1_000_000), default=50, show_default=True, help="At least so many runs."),
     _flag("--seconds", type=click.FloatRange(0, 86_400), default=1.0, show_default=True,
@@ -144,7 +149,12 @@ def wish_of(options: dict[str, Any]) -> Wish:
     """What the user asks of a conversion, from the flags of `wishes`."""
     from edgeq.workflow import Wish
 
-    return Wish(prefer=options["prefer"], scheme=options["scheme"], budgets=budgets_of(options))
+    return Wish(
+        prefer=options["prefer"],
+        scheme=options["scheme"],
+        budgets=budgets_of(options),
+        workers=options.get("workers", 1),
+    )
 
 
 def budgets_of(options: dict[str, Any]) -> Budgets:

@@ -45,11 +45,11 @@ class Known(NamedTuple):
 def spread(dataset: Dataset, graph: ModelGraph, plan: Plan) -> tuple[Samples, int]:
     """Evenly spread calibration samples, and how many there are: files are often sorted by class.
 
-    None unless accuracy is preferred: it takes longer, and is not better for every network.
+    None unless the scheme is a corrected one.
     """
     from edgeq import datasets
 
-    if plan.prefer != "accuracy":
+    if not plan.scheme.corrected:
         return lambda _: (), 0
     pool = dataset.calibration
     most = min(max(WORK_MACS // max(graph.macs, 1), FEWEST), SAMPLES, len(pool))

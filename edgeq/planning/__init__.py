@@ -12,13 +12,24 @@ from edgeq.planning import arriving, draft, explain, fingerprint, ground, reject
 from edgeq.planning import spread as spreads
 from edgeq.planning import view as views
 from edgeq.planning.audit import Finding, audit
-from edgeq.planning.offers import Offer, offers
+from edgeq.planning.offers import Offer, in_float, offers
 from edgeq.planning.schemes import Prefer, label
 from edgeq.planning.spread import Spread
 from edgeq.planning.view import View
 from edgeq.types import Budgets, ModelGraph, Observation, OperatorTable, Plan, Rejected, RuntimeSpec, Target
 
-__all__ = ["Finding", "Planned", "audit", "candidates", "choose", "label", "plan", "settled", "spreads"]
+__all__ = [
+    "Finding",
+    "Planned",
+    "audit",
+    "candidates",
+    "choose",
+    "label",
+    "plan",
+    "settled",
+    "spreads",
+    "with_islands",
+]
 
 _UNLIMITED = Budgets()
 
@@ -83,8 +94,7 @@ def settled(found: Planned, taken: Plan, tried: Sequence[Rejected]) -> Plan:
 
     `tried` has an entry for each plan given up, by its scheme's label.
     """
-    name = rejected.name_of(taken)
-    option = next(one for one in found.options if rejected.name_of(one.plan) == name)
+    option = _with_islands(_option_of(found, taken), taken.scheme.islands)
     others = [one.plan for one in found.options if one is not option]
     reasons = {entry.scheme: entry.why for entry in tried}
     planned = {rejected.name_of(plan) for plan in found.candidates}
@@ -92,6 +102,28 @@ def settled(found: Planned, taken: Plan, tried: Sequence[Rejected]) -> Plan:
     # Other formats and schemes that nobody planned stay as they were told.
     kept = [entry for entry in found.chosen.rejected if entry.scheme not in planned]
     return dataclasses.replace(_explained(option), rejected=(*told, *kept), tables_sha256=found.chosen.tables_sha256)
+
+
+def with_islands(found: Planned, base: Plan, islands: Sequence[int]) -> Plan:
+    """A static plan with these operators, by index, in float; `ok` is False where the target cannot run them so."""
+    return _with_islands(_option_of(found, base), islands).plan
+
+
+def _option_of(found: Planned, taken: Plan) -> Option:
+    """What a plan was made of; for one with islands, what it was before."""
+    wanted = taken.runtime, schemes.bare(taken.scheme)
+    return next(one for one in found.options if (one.plan.runtime, schemes.bare(one.plan.scheme)) == wanted)
+
+
+def _with_islands(option: Option, islands: Sequence[int]) -> Option:
+    if option.scene is None or not islands:
+        return option
+    scene, base = option.scene, option.plan
+    offer = in_float(scene.ground, scene.target, base.scheme, islands)
+    drawn = draft.draw(scene, offer)
+    made = draft.plan(scene, offer, drawn, base.budgets)
+    asked = dataclasses.replace(made, prefer=base.prefer, budgets=base.budgets, forced_scheme=base.forced_scheme)
+    return Option(asked, offer.place, scene, drawn)
 
 
 def choose(graph: ModelGraph, target: Target, tables: Mapping[str, OperatorTable], **asked: Any) -> Plan:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 from edgeq.planning import arriving, placement, schemes
@@ -54,10 +55,19 @@ def offers(ground: Survey, target: Target, name: str | None) -> list[Offer]:
     return rungs if name else _fit(ground, rungs)
 
 
+def in_float(ground: Survey, target: Target, scheme: Scheme, islands: Sequence[int]) -> Offer:
+    """A static scheme of the ladder with these operators in float."""
+    base = schemes.bare(scheme)
+    rung = next(rung for rung in ladder(ground.look.graph.format, target, ground.table) if rung.scheme == base)
+    mixed = dataclasses.replace(base, name=schemes.MIXED, islands=tuple(sorted(islands)))
+    kept = {**always_float(ground.look), **dict.fromkeys(islands, schemes.ISLAND)}
+    return Offer(mixed, rung.place, rung.why, kept)
+
+
 def _kept_by(scheme: Scheme, always: Mapping[int, str], kept: Mapping[int, str]) -> Mapping[int, str]:
     if not scheme.is_static:
         return {}
-    return kept if scheme.name == "static_wi8_ai8_mixed" else always
+    return kept if scheme.name == schemes.MIXED else always
 
 
 def ladder(model_format: Literal["tflite", "onnx"], target: Target, table: OperatorTable) -> Iterator[Rung]:

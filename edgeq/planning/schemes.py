@@ -27,6 +27,10 @@ KNOWN = (
 )
 
 
+MIXED = "static_wi8_ai8_mixed"
+ISLAND = "of the operators measured it loses among the most"
+
+
 class Step(NamedTuple):
     """One rung of the ladder; `signedness` counts the choices that the CPU's table gives.
 
@@ -37,6 +41,7 @@ class Step(NamedTuple):
     ranges: RangeMethod = "min-max"
     signedness: int = 0
     on: Literal["any", "fast-int16", "slow-int16"] = "any"
+    corrected: bool = False
 
 
 class Rung(NamedTuple):
@@ -51,13 +56,17 @@ _LADDER = (
     Step("static_wi8_ai8", "percentile"),
     Step("static_wi8_ai8", "mean-squared-error"),
     Step("static_wi8_ai8", "min-max"),
+    Step("static_wi8_ai8", "percentile", corrected=True),
+    Step("static_wi8_ai8", "mean-squared-error", corrected=True),
     Step("static_wi8_ai8", "percentile", 1),
+    Step("static_wi8_ai8", "percentile", 1, corrected=True),
     Step("static_wi8_ai8_per_tensor", "percentile"),
     Step("static_wi8_ai8_per_tensor", "mean-squared-error"),
     Step("static_wi8_ai8_per_tensor", "min-max"),
+    Step("static_wi8_ai8_per_tensor", "percentile", corrected=True),
+    Step("static_wi8_ai16", on="fast-int16"),
     Step("static_wi8_ai8_mixed", "percentile"),
     Step("static_wi8_ai8_mixed", "mean-squared-error"),
-    Step("static_wi8_ai16", on="fast-int16"),
     Step("dynamic_wi8_af32"),
     Step("weight_only_wf16"),
     Step("weight_only_wi8"),
@@ -70,6 +79,8 @@ _LADDER = (
 int16 activations come before float arithmetic where kernels for them are optimized: on microcontrollers (CMSIS-NN has
 them) and NPUs (Ethos-U runs them at half the rate of int8). LiteRT's CPU kernels for them are the reference ones: eight
 convolutions took 273 ms on an x86-64, 9 ms in float, 2.5 ms in int8. So there they come last.
+
+Corrected weights run as fast as others; making them takes longer, so ranges are tried first.
 
 Ranges by percentile first: it lost least on most models measured (docs/decisions/0005-ranges.md)."""
 
@@ -187,7 +198,7 @@ def _rung(step: Step, place: int, choice: Signedness, wide: Signature) -> Rung:
         return Rung(Scheme(name=step.name, default=wide, ranges=step.ranges), place, _WHY_AI16)
     default = _FLOATING.get(step.name) or _static(choice, step.name)
     reduced = choice.reduce_range and step.name not in _FLOATING
-    scheme = Scheme(name=step.name, default=default, ranges=step.ranges, reduce_range=reduced)
+    scheme = Scheme(name=step.name, default=default, ranges=step.ranges, reduce_range=reduced, corrected=step.corrected)
     return Rung(scheme, place, choice.why)
 
 
@@ -206,7 +217,12 @@ def order(prefer: Prefer) -> Callable[[Plan, int], tuple[float, ...]]:
     orders: dict[str, Callable[[Plan, int], tuple[float, ...]]] = {
         "latency": lambda _, place: (place,),
         "memory": lambda plan, place: (plan.memory.ram_bytes, place),
-        "accuracy": lambda plan, place: (risk_of(plan.scheme.name), risks.total(plan.risks), place),
+        "accuracy": lambda plan, place: (
+            risk_of(plan.scheme.name),
+            risks.total(plan.risks),
+            not plan.scheme.corrected,
+            place,
+        ),
     }
     if prefer not in orders:
         raise PlanError(f"unknown preference {prefer!r}", hint=f"use one of {', '.join(orders)}")
@@ -218,9 +234,20 @@ def risk_of(name: str) -> int:
     return _RISK.index(name)
 
 
+def bare(scheme: Scheme) -> Scheme:
+    """The scheme of the ladder that one with overrides and islands was made of."""
+    name = scheme.name
+    if scheme.islands and name == MIXED:
+        name = "static_wi8_ai8_per_tensor" if scheme.default.granularity == "per-tensor" else "static_wi8_ai8"
+    return dataclasses.replace(scheme, name=name, overrides={}, islands=())
+
+
 def label(scheme: Scheme) -> str:
     """Name of a scheme with what sets it apart from others of that name."""
     if not scheme.is_static:
         return scheme.name
     bits = " in 7 bits" if scheme.reduce_range else ""
-    return f"{scheme.name} ({scheme.default.activations}/{scheme.default.weights}{bits}, {scheme.ranges})"
+    parts = [f"{scheme.default.activations}/{scheme.default.weights}{bits}", scheme.ranges]
+    parts += ["corrected"] if scheme.corrected else []
+    parts += [f"{len(scheme.islands)} in float"] if scheme.islands else []
+    return f"{scheme.name} ({', '.join(parts)})"

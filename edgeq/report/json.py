@@ -88,7 +88,9 @@ def target(found: Target, *, is_proved: bool = False, proofs: Sequence[object] =
 
 def plan(found: Plan) -> Document:
     """What `edgeq plan` prints: the scheme by its name."""
-    return document(**{**plain(found), "scheme": found.scheme.name, "ranges": _ranges(found)})
+    scheme = found.scheme
+    own = {"scheme": scheme.name, "ranges": _ranges(found), "corrected": scheme.corrected, "islands": scheme.islands}
+    return document(**{**plain(found), **own})
 
 
 def _ranges(found: Plan) -> str | None:

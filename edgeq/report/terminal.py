@@ -17,6 +17,7 @@ from edgeq.types import (
     Port,
     QuantizedModel,
     Report,
+    Trial,
     Validation,
 )
 from edgeq.units import format_ms, format_size
@@ -124,14 +125,31 @@ def quantize(found: QuantizedModel) -> RenderableType:
         scores = [(f.name, f.cosine, f.sqnr_db, f.max_abs_error) for f in found.fidelity]
         parts.append(table("\nlikeness to float", ("output", "cosine", "SQNR dB", "max error"), scores))
     if found.tried:
-        parts.append(
-            table("\ntried before", ("scheme", "why it was given up"), [(t.scheme, t.why) for t in found.tried])
-        )
+        parts.append(trials(found.plan.trials))
     parts += [Text(f"note: {cell(note)}") for note in found.notes]
     parts += symptoms(found.findings)
     if accuracy and not accuracy.ok:
         parts.append(Text(f"does not hold: {cell(accuracy.why)}", "bold red"))
     return Group(*parts)
+
+
+def trials(found: Iterable[Trial]) -> RenderableType:
+    """Every candidate of a search with its scores; a star where none is better in drop, size and latency at once."""
+    columns = ("", "scheme", "score", "drop", "SQNR dB", "size", "predicted", "why it was given up")
+    rows = [
+        (
+            "*" if one.on_front else "",
+            one.scheme,
+            one.score,
+            one.drop,
+            one.sqnr_db,
+            format_size(one.size_bytes) if one.size_bytes else None,
+            format_ms(one.latency_ms) if one.latency_ms else None,
+            one.why,
+        )
+        for one in found
+    ]
+    return table("\ntried, in this order", columns, rows)
 
 
 def symptoms(found: Iterable[Finding], *, evidence: bool = False) -> list[RenderableType]:

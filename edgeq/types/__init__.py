@@ -36,6 +36,7 @@ from edgeq.types.plans import (
     Rejected,
     Risk,
     Scheme,
+    Trial,
 )
 from edgeq.types.quantized import Accuracy, Artifact, Bundle, Fidelity, FileEntry, Manifest, Port, QuantizedModel
 from edgeq.types.targets import (
@@ -115,6 +116,7 @@ __all__ = [
     "TableProof",
     "Target",
     "TensorSpec",
+    "Trial",
     "Validation",
     "Verdict",
     "WeightAnalysis",

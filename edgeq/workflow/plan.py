@@ -18,11 +18,12 @@ NAME_LENGTH = 100
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wish:
-    """What the user asks of a conversion; `scheme` forces one by name."""
+    """What the user asks of a conversion; `scheme` forces one by name, `workers` try schemes at the same time."""
 
     prefer: Preference = "latency"
     budgets: Budgets = field(default_factory=Budgets)
     scheme: str | None = None
+    workers: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import hashlib
 import resource
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, cast
 
 import edgeq
 from edgeq import backends, datasets, planning, search, store, targets, tools
-from edgeq.errors import BuildError
+from edgeq.errors import BuildError, EdgeqError
+from edgeq.search import kept
 from edgeq.types import Bundle, Dataset, ModelGraph, Plan, Predicted, Progress, QuantizedModel, Target, silent
 from edgeq.workflow import diagnosis
 from edgeq.workflow.plan import Wish, default_output, planned, read_model, safe_name
@@ -98,17 +100,41 @@ def _convert(job: Job, target: str, wish: Wish, resume: bool, progress: Progress
     out = job.folder / f"{job.name}_{_suffix(job.planned.chosen)}.{job.graph.format}"
     findings = list(diagnosis.glance(job.graph, job.dataset, progress))
     hear = diagnosis.listener(job.dataset, job.graph.path, findings)
-    found = search.search(
-        job.graph, plans, job.dataset, out, max_drop=wish.budgets.max_drop, progress=progress, hear=hear
-    )
+    keep = kept.folder_of(job.folder, request)
+    kept.forget(job.folder, but=keep if resume else None)
+    with _kept_if_cut_short(job.folder):
+        found = search.search(
+            job.graph,
+            plans,
+            job.dataset,
+            out,
+            max_drop=wish.budgets.max_drop,
+            progress=progress,
+            hear=hear,
+            island=functools.partial(planning.with_islands, job.planned) if wish.scheme is None else None,
+            keep=keep,
+            processes=wish.workers,
+        )
     seconds = time.monotonic() - started
     found = _laid_out(found, job.graph)
-    taken = planning.settled(job.planned, found.plan, found.tried)
+    settled = planning.settled(job.planned, found.plan, found.tried)
+    taken = dataclasses.replace(settled, trials=found.plan.trials)
     found = dataclasses.replace(found, plan=taken, request=request, seconds=seconds, peak_rss_bytes=_peak_rss_bytes())
     found = dataclasses.replace(found, findings=tuple(findings))
     write_plan(job.folder, found.plan, job.graph, target)
     store.write(job.folder / "quantized.json", found)
+    kept.forget(job.folder)
     return found
+
+
+@contextlib.contextmanager
+def _kept_if_cut_short(folder: Path) -> Iterator[None]:
+    """Attempts outlive Ctrl-C and a crash; an error that would come again is no reason to keep them."""
+    try:
+        yield
+    except EdgeqError:
+        kept.forget(folder)
+        raise
 
 
 def _laid_out(found: QuantizedModel, graph: ModelGraph) -> QuantizedModel:
@@ -136,8 +162,19 @@ def _suffix(chosen: Plan) -> str:
 
 def _request(job: Job, wish: Wish) -> str:
     """Hash over all that a conversion depends on."""
-    parts = (edgeq.__version__, job.graph.sha256, datasets.fingerprint(job.dataset), _lasting(job.planned.chosen), wish)
-    return hashlib.sha256(repr(parts).encode()).hexdigest()
+    parts = (
+        edgeq.__version__,
+        job.graph.sha256,
+        datasets.fingerprint(job.dataset),
+        _lasting(job.planned.chosen),
+        _of_answer(wish),
+    )
+    return hashlib.sha256(repr((*parts, _of_answer(wish))).encode()).hexdigest()
+
+
+def _of_answer(wish: Wish) -> Wish:
+    """A wish without what only changes how fast the answer is found."""
+    return dataclasses.replace(wish, workers=1)
 
 
 def _lasting(chosen: Plan) -> Plan:

@@ -146,6 +146,7 @@ ENVIRONMENT = {
     "--warmup-seconds": "0",
     "--threads": "2",
     "--cpus": "0-1",
+    "--workers": "2",
     "--timeout-seconds": "8",
 }
 

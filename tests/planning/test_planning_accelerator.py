@@ -172,4 +172,4 @@ def test_int16_comes_before_float_arithmetic_on_an_npu(tiny: Any) -> None:
     tables = {**tiny.tables(), "npu": npu(tiny, CONV_2D=both, FULLY_CONNECTED=both, RESHAPE=moves)}
     plans = planning.candidates(tiny.conv_net().done("x", "y"), board(tiny), tables)
     names = list(dict.fromkeys(plan.scheme.name for plan in plans if plan.ok))
-    assert names == ["static_wi8_ai8", "static_wi8_ai8_mixed", "static_wi8_ai16"]
+    assert names == ["static_wi8_ai8", "static_wi8_ai16", "static_wi8_ai8_mixed"]

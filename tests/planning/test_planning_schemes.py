@@ -13,8 +13,9 @@ from edgeq.planning import schemes
 from edgeq.types import Cpu, OperatorRow, OperatorTable, Signature
 
 
-def _steps(plans: Any) -> list[tuple[str, str]]:
-    return [(plan.scheme.name, plan.scheme.ranges) for plan in plans if plan.ok]
+def _steps(plans: Any) -> list[tuple[str, ...]]:
+    schemes = [plan.scheme for plan in plans if plan.ok]
+    return [(one.name, one.ranges, *(["corrected"] if one.corrected else [])) for one in schemes]
 
 
 def test_latency_goes_from_static_to_weight_only(tiny: Any) -> None:
@@ -23,6 +24,8 @@ def test_latency_goes_from_static_to_weight_only(tiny: Any) -> None:
         ("static_wi8_ai8", "percentile"),
         ("static_wi8_ai8", "mean-squared-error"),
         ("static_wi8_ai8", "min-max"),
+        ("static_wi8_ai8", "percentile", "corrected"),
+        ("static_wi8_ai8", "mean-squared-error", "corrected"),
         ("static_wi8_ai8_mixed", "percentile"),
         ("static_wi8_ai8_mixed", "mean-squared-error"),
         ("dynamic_wi8_af32", "min-max"),
@@ -34,7 +37,7 @@ def test_latency_goes_from_static_to_weight_only(tiny: Any) -> None:
 
 def test_accuracy_goes_from_least_risk_to_most(tiny: Any) -> None:
     plans = planning.candidates(tiny.conv_net().done("x", "y"), tiny.target(), tiny.tables(), prefer="accuracy")
-    names = list(dict.fromkeys(name for name, _ in _steps(plans)))
+    names = list(dict.fromkeys(name for name, *_ in _steps(plans)))
     assert names == [
         "weight_only_wf16",
         "weight_only_wi8",
@@ -122,7 +125,7 @@ def test_signedness_follows_the_cpu_for_onnx(
     static = [plan.scheme for plan in plans if plan.scheme.name == "static_wi8_ai8"]
     assert (static[0].default.activations, static[0].default.weights) == first
     reduced = [scheme.default.weights for scheme in static if scheme.reduce_range]
-    assert reduced == (["int8"] if first == ("uint8", "uint8") else [])
+    assert reduced == (["int8", "int8"] if first == ("uint8", "uint8") else []), "plain and corrected"
     assert all(scheme.reduce_range or scheme.default.weights == first[1] for scheme in static)
 
 

@@ -153,6 +153,5 @@ def _key_of(worked: Scene, rung: schemes.Rung) -> tuple[float, ...]:
 
 def _own_key(scene: Scene) -> tuple[float, ...]:
     """The same of the plan itself; no key where its scheme is none of the ladder, which is told elsewhere."""
-    own = dataclasses.replace(scene.plan.scheme, overrides={})
-    rung = next((rung for rung in ladder(scene) if rung.scheme == own), None)
+    rung = next((rung for rung in ladder(scene) if rung.scheme == schemes.bare(scene.plan.scheme)), None)
     return () if rung is None else _key_of(scene, rung)

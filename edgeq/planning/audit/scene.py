@@ -70,4 +70,6 @@ def kept_in_float(look: View, scheme: Scheme) -> Mapping[int, str]:
     if not scheme.is_static or scheme.name == "as_is":
         return {}
     always = always_float(look)
-    return {**always, **sensitive(look)} if scheme.name == "static_wi8_ai8_mixed" else always
+    if scheme.islands:
+        return {**always, **dict.fromkeys(scheme.islands, schemes.ISLAND)}
+    return {**always, **sensitive(look)} if scheme.name == schemes.MIXED else always

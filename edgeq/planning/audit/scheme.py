@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator
 
 from edgeq.planning import schemes
@@ -22,8 +21,7 @@ def findings(scene: Scene) -> Iterator[Finding]:
     if scheme.name == "as_is":
         yield from _as_is(scene)
         return
-    bare = dataclasses.replace(scheme, overrides={})
-    if bare not in [rung.scheme for rung in ladder(scene)]:
+    if schemes.bare(scheme) not in [rung.scheme for rung in ladder(scene)]:
         yield Finding("scheme", _told(scheme), "another", f"no such scheme is planned for {graph.format} on this CPU")
     if plan.forced_scheme not in (None, scheme.name):
         yield Finding("scheme", scheme.name, str(plan.forced_scheme), "another scheme was asked for")

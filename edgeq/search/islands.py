@@ -1,0 +1,76 @@
+"""Which operators a static model had better keep in float, the guiltiest first."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from edgeq import backends, datasets
+from edgeq.errors import EdgeqError
+from edgeq.search.trying import Attempt, Job
+from edgeq.types import ModelGraph, OperatorAnalysis, Plan, Progress
+
+Island = Callable[[Plan, Sequence[int]], Plan]
+"""A plan with these operators in float."""
+SAMPLES = 4
+MOST_SHARE = 0.5
+"""Share of the integer operators beyond which a model is no longer one with islands."""
+_INTEGERS = ("int8", "uint8", "int16", "uint16")
+
+
+def guilty(job: Job, base: Attempt, progress: Progress) -> list[frozenset[int]]:
+    """Groups of operators, by index, that only together keep a tensor from being rounded; the costliest tensor first.
+
+    Empty where the analysis cannot tell: the search goes on without islands.
+    """
+    from edgeq.analysis import attribution
+
+    graph = job.graph
+    pool = job.dataset.calibration
+    numbers = [pool[place] for place in np.unique(np.linspace(0, len(pool) - 1, SAMPLES).round().astype(int))]
+    with tempfile.TemporaryDirectory(prefix="edgeq-islands-") as folder:
+        prepared, again = (Path(folder) / f"{name}.{graph.format}" for name in ("prepared", "again"))
+        converter = backends.find("converters", graph.format)
+        try:
+            converter.convert(graph, base.plan, job.dataset, again, progress=progress, prepared=prepared)
+            files = attribution.Files(
+                Path(graph.path), prepared if prepared.is_file() else Path(graph.path), base.file, base.file
+            )
+            samples = datasets.samples(job.dataset, graph, numbers)
+            found = attribution.attribute(files, samples, len(numbers), progress=progress)
+        except EdgeqError:
+            return []
+    return list(groups(graph, base.plan, found.operators))
+
+
+def groups(graph: ModelGraph, plan: Plan, rows: Sequence[OperatorAnalysis]) -> Iterator[frozenset[int]]:
+    """For each measured tensor, its maker and its readers as far as they are integer ones; most noise first."""
+    integer = {one.index for one in plan.operators if one.signature.startswith(_INTEGERS)}
+    numbers = {tensor.name: tensor.index for tensor in graph.tensors}
+    makers = {index: operator.index for operator in graph.operators for index in operator.outputs}
+    readers: dict[int, set[int]] = {}
+    for operator in graph.operators:
+        for index in operator.inputs:
+            readers.setdefault(index, set()).add(operator.index)
+    measured = [row for row in rows if row.alone_db is not None and row.name in numbers]
+    for row in sorted(measured, key=lambda row: row.alone_db or 0.0):
+        tensor = numbers[row.name]
+        about = readers.get(tensor, set()) | ({makers[tensor]} if tensor in makers else set())
+        if about & integer:
+            yield frozenset(about & integer)
+
+
+def plans(base: Plan, found: Sequence[frozenset[int]], island: Island) -> Iterator[Plan]:
+    """Plans with the operators of 1, 2, 4, 8 and so on of the groups in float, as long as most stay integer."""
+    integer = sum(one.signature.startswith(_INTEGERS) for one in base.operators)
+    count, before = 1, frozenset[int]()
+    while count // 2 < len(found):
+        chosen = frozenset[int]().union(*found[:count])
+        if len(chosen) > MOST_SHARE * integer:
+            return
+        if chosen != before:
+            yield island(base, sorted(chosen))
+        count, before = 2 * count, chosen
