@@ -54,8 +54,11 @@ class OnnxSession:
         return results
 
 
-def open(path: Path, *, threads: int = 1, optimise: bool = True) -> OnnxSession:
+def open(path: Path, *, threads: int = 1, optimise: bool = True, lean: bool = False) -> OnnxSession:
     """Load a model; raises ModelError.
+
+    A `lean` session gives memory back after each run: with every activation among the outputs what onnxruntime
+    sets aside for later grows with the number of runs (mobilenet_v2: 267 MB after 16, 302 MB after 500).
 
     Without `optimise` nothing is fused: a QDQ model then computes in float arithmetic, exactly as its file
     reads. The difference between the two is what integer kernels do to it.
@@ -63,7 +66,9 @@ def open(path: Path, *, threads: int = 1, optimise: bool = True) -> OnnxSession:
     if not path.is_file():
         raise ModelError("there is no such file", where=str(path))
     try:
-        return OnnxSession(path, _session(path, _options(threads, optimise)))
+        options = _options(threads, optimise)
+        options.enable_cpu_mem_arena = options.enable_mem_pattern = not lean
+        return OnnxSession(path, _session(path, options))
     except failures() as error:
         _refuse(path, error)
 

@@ -43,7 +43,7 @@ def test_any_batch_runs_and_rows_do_not_depend_on_it(conv: Path, batch: int) -> 
 def test_optimising_and_threads_do_not_change_a_float_model(conv: Path) -> None:
     values = np.random.default_rng(1).random((2, 3, 12, 12), np.float32)
     plain = runtime.open(conv, optimise=False).run([values])[0]
-    for options in ({"threads": 1}, {"threads": 2}):
+    for options in ({"threads": 1}, {"threads": 2}, {"lean": True}):
         np.testing.assert_allclose(runtime.open(conv, **options).run([values])[0], plain, rtol=1e-4)
 
 

@@ -21,12 +21,12 @@ from typing import Any
 from edgeq import store
 from edgeq.converters import Job, describe, improving, listed, observing
 from edgeq.converters.onnx import calibration, floating, improve, prepare, static, weights
-from edgeq.converters.onnx.kernels import kernel_gap, kernels
+from edgeq.converters.onnx.kernels import host_differs, kernel_gap, kernels
 from edgeq.errors import ConvertError, ModelError
 from edgeq.runtimes import onnxruntime as runtime
 from edgeq.types import Dataset, ModelGraph, Plan, Port, Progress, QuantizedModel, Signature, silent
 
-__all__ = ["convert", "kernel_gap", "kernels"]
+__all__ = ["convert", "host_differs", "kernel_gap", "kernels"]
 
 _STATIC = ("static_wi8_ai8", "static_wi8_ai8_per_tensor", "static_wi8_ai8_mixed", "static_wi8_ai16")
 _INTEGERS = ("int8", "uint8")

@@ -84,7 +84,7 @@ def _session(model: Any, watched: list[str], folder: Path, where: str) -> runtim
         if name not in present:
             exposed.graph.output.append(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None))
     prepare.save(exposed, folder / "exposed.onnx", where)
-    return runtime.open(folder / "exposed.onnx", threads=min(os.cpu_count() or 1, _MOST_THREADS))
+    return runtime.open(folder / "exposed.onnx", threads=min(os.cpu_count() or 1, _MOST_THREADS), lean=True)
 
 
 def representatives(model: Any) -> Mapping[str, str]:

@@ -21,12 +21,15 @@ from typing import Any
 from edgeq import store
 from edgeq.converters import Job, describe, improving, listed, observing
 from edgeq.converters import _flatbuffer as flatbuffer
-from edgeq.converters.tflite import bias, calibration, improve, stand_in
+from edgeq.converters.tflite import bias, calibration, improve, recurrent, stand_in
+from edgeq.converters.tflite.kernels import kernel_gap
 from edgeq.converters.tflite.recipe import RecipeManager, recipe
 from edgeq.converters.tflite.restore import float_weights, type_name
 from edgeq.errors import ConvertError, ModelError
 from edgeq.runtimes import litert
 from edgeq.types import Dataset, ModelGraph, Plan, Port, Progress, QuantizedModel, Signature, silent
+
+__all__ = ["convert", "kernel_gap"]
 
 # What litert-quantizer raises: its own ValueError and RuntimeError, and the accidents of unchecked input.
 _ACCIDENTS = (
@@ -105,6 +108,7 @@ def _quantized(job: Job) -> tuple[bytes, list[str]]:
     restored = float_weights(model)
     names = flatbuffer.number_names(model)
     places = _exceptions(job, model, made_before)
+    cells = _cells(model, places)
     notes = [_restored_note(restored)] if restored else []
     known, found = None, {}
     if job.plan.scheme.is_static:
@@ -121,10 +125,12 @@ def _quantized(job: Job) -> tuple[bytes, list[str]]:
     made = _quantize(job.graph.path, flatbuffer.dump(model), recipe(job.plan.scheme, model, places), found)
     stand_in.take(made, codes)
     bias.repair(model, made)
+    recurrent.shrink(made, cells)
     if known is not None:
         improve.correct(made, known, job.progress)
     flatbuffer.open_added(made)
     flatbuffer.restore_names(made, names)
+    flatbuffer.tidy(made)
     if job.plan.scheme.is_static:
         notes += _float_notes(made)
     if job.plan.scheme.default.weights == "int4":
@@ -152,6 +158,19 @@ def _exceptions(job: Job, model: Any, made: list[tuple[int, ...]]) -> dict[int, 
         raise ConvertError(f"the plan names operator {unknown[0]}, which the model does not have", where=job.graph.path)
     known = {index: places.get(made[index]) for index in overrides if index < len(made)}
     return {place: overrides[index] for index, place in known.items() if place is not None}
+
+
+def _cells(model: Any, places: dict[int, Signature]) -> set[str]:
+    """Recurrent cells that are to have int8 weights, by the name of their result; they are taken out of `places`."""
+    subgraph = model.subgraphs[0]
+    wanted = {
+        place
+        for place, signature in places.items()
+        if flatbuffer.type_of(model, subgraph.operators[place]) in recurrent.MATRICES and signature.weights == "int8"
+    }
+    for place in wanted:
+        del places[place]
+    return {subgraph.tensors[subgraph.operators[place].outputs[0]].name.decode() for place in wanted}
 
 
 def _dataset(job: Job) -> Dataset:
