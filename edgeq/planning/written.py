@@ -110,6 +110,7 @@ _LAYERS = ["BATCH_MATMUL", "CONV_2D", "DEPTHWISE_CONV_2D", "EMBEDDING_LOOKUP", "
 
 WRITTEN_BY_SCHEME: Mapping[tuple[str, str], frozenset[str]] = {
     ("tflite", "static_wi8_ai16"): _STATIC_AI16,
+    ("tflite", "dynamic_wi8_af32"): WRITTEN["tflite"] | {"UNIDIRECTIONAL_SEQUENCE_LSTM"},
     ("tflite", "weight_only_wi8"): frozenset(_LAYERS),
     ("tflite", "weight_only_wi4"): frozenset(_LAYERS),
     ("onnx", "dynamic_wi8_af32"): frozenset(("Gather", "Gemm", "LSTM", "MatMul")),
@@ -134,9 +135,8 @@ def in_eight_bits(operator: Operator) -> bool:
 
 def operators_of(model_format: str, scheme: str) -> frozenset[str]:
     """Operators that edgeq's converter of a format can write in integers under a scheme; empty for none."""
-    if scheme in OWN_LISTS:
-        return WRITTEN_BY_SCHEME.get((model_format, scheme), frozenset())
-    return WRITTEN[model_format]
+    shared = frozenset() if scheme in OWN_LISTS else WRITTEN[model_format]
+    return WRITTEN_BY_SCHEME.get((model_format, scheme), shared)
 
 
 def why_float(

@@ -183,11 +183,13 @@ def test_an_exception_can_ask_for_one_scale_per_tensor(conv: tuple[ModelGraph, D
     graph, dataset = conv
     dense = next(operator.index for operator in graph.operators if operator.type == "FULLY_CONNECTED")
     tflite.convert(graph, plan("static_wi8_ai8", {dense: TENSOR}), dataset, tmp_path / "m.tflite")
-    weights = {tensor.name: tensor for tensor in models.read(tmp_path / "m.tflite").tensors}
-    assert weights["dense/w"].quantization is not None
-    assert weights["conv/w"].quantization is not None
-    assert len(weights["dense/w"].quantization.scales) == 1
-    assert len(weights["conv/w"].quantization.scales) == 8
+    made = models.read(tmp_path / "m.tflite")
+    tensors = {tensor.index: tensor for tensor in made.tensors}
+    weights = {one.type: tensors[one.inputs[1]].quantization for one in made.operators if len(one.inputs) == 3}
+    assert weights["FULLY_CONNECTED"] is not None
+    assert weights["CONV_2D"] is not None
+    assert len(weights["FULLY_CONNECTED"].scales) == 1
+    assert len(weights["CONV_2D"].scales) == 8
 
 
 def test_everything_in_float_but_the_ports(conv: tuple[ModelGraph, Dataset], tmp_path: Path) -> None:
