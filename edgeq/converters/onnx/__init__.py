@@ -20,7 +20,7 @@ from typing import Any
 
 from edgeq import store
 from edgeq.converters import Job, describe, improving, listed, observing
-from edgeq.converters.onnx import calibration, floating, improve, prepare, static, weights
+from edgeq.converters.onnx import calibration, floating, improve, prepare, static, tables, weights
 from edgeq.converters.onnx.kernels import host_differs, kernel_gap, kernels
 from edgeq.errors import ConvertError, ModelError
 from edgeq.runtimes import onnxruntime as runtime
@@ -136,12 +136,16 @@ def _shrunk(job: _Job) -> Made:
     excluded = _excluded(job, original, model)
     asked = {node.name: bits for node in model.graph.node if node.name not in excluded}
     asked.update(dict.fromkeys(_covered(job, original, model, lambda one: one.weights == "int8"), 8))
-    done = weights.shrink(model, asked)
+    kinds = {node.name: node.op_type for node in model.graph.node}
+    looked_up = [name for name in asked if kinds[name] == "Gather"]
+    done = dict.fromkeys(tables.readers(model, looked_up), 8)
+    tables.shrink(model, done)
+    done.update(weights.shrink(model, asked))
     if not done:
         raise ConvertError("holds no weights that can be stored as integers", where=where)
     prepare.check_size(model, where)
-    kinds = Counter(node.op_type for node in model.graph.node if done.get(node.name, bits) > bits)
-    return model.SerializeToString(), notes + listed("weights in 8 bits", kinds)
+    wider = Counter(kind for name, kind in kinds.items() if done.get(name, bits) > bits)
+    return model.SerializeToString(), notes + listed("weights in 8 bits", wider)
 
 
 def _dynamic(job: _Job) -> Made:
@@ -180,6 +184,9 @@ def _static(job: _Job) -> Made:
     kept = [node.op_type for node in model.graph.node if node.name not in {node.name for node in ready}]
     made = prepare.guarded(where, "quantize it", lambda: static.quantized(model, ready, found, job.plan.scheme))
     improve.correct(made, known, job.progress)
+    if static.is_transformer(made) and all(one.placement in ("cpu", "float") for one in job.plan.operators):
+        count = tables.shrink(made, {node.name for node in made.graph.node})
+        more += listed("tables in 8 bits", Counter({"Gather": count} if count else {}))
     prepare.check_size(made, where)
     return made.SerializeToString(), [*notes, *more, *listed("computed in float", Counter(kept))]
 

@@ -15,8 +15,11 @@ from numpy.typing import NDArray
 OPSET = {8: 13, 4: 21}
 """The first operator set whose DequantizeLinear reads weights of so many bits per channel."""
 BLOCK = 32
-"""Weights of one output that share a scale in 4-bit products: MiniLM has 13.8 dB, with one scale per channel 9.9."""
+"""Weights of one output that share a scale in 4-bit products: MiniLM had 13.8 dB, with one scale per channel 9.9."""
 _LARGEST = {8: 127, 4: 7}
+_LOWEST_4 = -8
+_CLIPPING = np.linspace(1.0, 0.625, 16)
+"""What the scale of the largest value is multiplied by, in turn; 0.875 gives weights that lie on such a grid back."""
 _RECURRENT = ("LSTM", "GRU", "RNN")
 _AT_LEAST_8 = ("ConvTranspose", "Gather", *_RECURRENT)
 
@@ -116,19 +119,46 @@ def _stored(item: Any, layout: Layout) -> _Stored:
 
 
 def rounded(real: NDArray[np.float32], layout: Layout) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    """Integers, and scales: one for each place on the axis, or for each block along it of every other place."""
+    """Integers, and scales: one for each place on the axis, or for each block along it of every other place.
+
+    In 4 bits the largest values are clipped where that lessens the squared error of those that share their scale.
+    """
     largest = _LARGEST[layout.bits]
+    scales = _scales(_by_group(np.maximum, np.abs(real), layout), largest)
+    if layout.bits == 4:
+        scales = _least_error(real, scales, layout)
+    low = _LOWEST_4 if layout.bits == 4 else -largest
+    stored = np.clip(np.rint(real / _spread(scales, real.shape, layout)), low, largest).astype(np.int8)
+    return stored, scales if layout.block > 1 else scales.reshape(-1)
+
+
+def _by_group(reduction: np.ufunc, values: NDArray[Any], layout: Layout) -> NDArray[Any]:
+    """One number for all values that share a scale, with as many axes as the values."""
     if layout.block > 1:
-        starts = np.arange(0, real.shape[layout.axis], layout.block)
-        ends = np.maximum.reduceat(np.abs(real), starts, axis=layout.axis)
-        scales = _scales(ends, largest)
-        spread = np.repeat(scales, layout.block, axis=layout.axis).take(range(real.shape[layout.axis]), layout.axis)
-    else:
-        others = tuple(place for place in range(real.ndim) if place != layout.axis)
-        ends = np.abs(real).max(axis=others, keepdims=True, initial=0)
-        spread = _scales(ends, largest)
-        scales = spread.reshape(-1)
-    return np.clip(np.rint(real / spread), -largest, largest).astype(np.int8), scales
+        starts = np.arange(0, values.shape[layout.axis], layout.block)
+        return np.asarray(reduction.reduceat(values, starts, axis=layout.axis))
+    others = tuple(place for place in range(values.ndim) if place != layout.axis)
+    return np.asarray(reduction.reduce(values, axis=others, keepdims=True, initial=0))
+
+
+def _spread(scales: NDArray[Any], shape: tuple[int, ...], layout: Layout) -> NDArray[Any]:
+    """The scale of each value."""
+    if layout.block == 1:
+        return scales
+    return np.repeat(scales, layout.block, axis=layout.axis).take(range(shape[layout.axis]), layout.axis)
+
+
+def _least_error(real: NDArray[np.float32], scales: NDArray[np.float32], layout: Layout) -> NDArray[np.float32]:
+    """The scales, each multiplied by what leaves the least squared error: MiniLM's products gain 1 dB."""
+    steps = real / _spread(scales, real.shape, layout)  # errors in steps of the widest scale cannot overflow
+    best, least = np.ones_like(scales), np.full(scales.shape, np.inf, np.float32)
+    for factor in _CLIPPING:
+        error = np.square(np.clip(np.rint(steps / factor), _LOWEST_4, _LARGEST[4]) * factor - steps)
+        found = _by_group(np.add, error, layout)
+        best = np.where(found < least, np.float32(factor), best)
+        least = np.minimum(found, least)
+    made = scales * best
+    return np.where(made < np.finfo(np.float32).tiny, scales, made)
 
 
 def _scales(ends: NDArray[np.float32], largest: int) -> NDArray[np.float32]:
