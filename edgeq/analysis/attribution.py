@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from edgeq.analysis import describing, measuring, preparing
+from edgeq.analysis import arriving, describing, measuring, preparing
 from edgeq.analysis.measuring import Chain
 from edgeq.analysis.net import Net
 from edgeq.errors import ModelError
@@ -58,6 +58,14 @@ def attribute(files: Files, samples: Iterable[Sample], count: int, *, progress: 
         tools=_tools(chain.quantized.graph.format),
         seconds=round(time.monotonic() - started, 3),
     )
+
+
+def costs(files: Files, found: Analysis, samples: Sequence[Sample], *, progress: Progress = silent) -> dict[str, float]:
+    """What each analysed tensor's own noise adds to the outputs' noise, by name; see `arriving.costs`."""
+    formats = _formats(files.prepared)
+    with tempfile.TemporaryDirectory(prefix="edgeq-analyze-") as folder:
+        net = formats.load(files.prepared)
+        return arriving.costs(formats, net, found.operators, samples, Path(folder), progress)
 
 
 def _guilty(blames: Sequence[Blame]) -> Blame | None:

@@ -128,6 +128,27 @@ def _add(net: Net, graph: Any, region: Region, number: int, nodes: Sequence[Any]
     graph.output.extend(_value(net, goal, names[net.graph.tensors[goal].name]) for goal in region.goals)
 
 
+def noisy(net: Net, tensors: Sequence[int], seen: Mapping[int, Array], folder: Path) -> runtimes.Session:
+    """A session of the whole model with one more input for each of these tensors, which is added to it."""
+    import onnx
+
+    model = onnx.ModelProto()
+    model.CopyFrom(net.raw)
+    clean = {net.graph.tensors[tensor].name: f"clean.{tensor}" for tensor in tensors}
+    for node in model.graph.node:
+        node.output[:] = [clean.get(name, name) for name in node.output]
+    added = []
+    for tensor in tensors:
+        name = net.graph.tensors[tensor].name
+        model.graph.input.append(_like(f"noise.{tensor}", np.asarray(seen[tensor], np.float32)))
+        added.append(onnx.helper.make_node("Add", [clean[name], f"noise.{tensor}"], [name], name=f"noisy.{tensor}"))
+    model.graph.node.extend(added)
+    prepare.sort_nodes(model)
+    path = folder / "noisy.onnx"
+    prepare.save(model, path, net.graph.path)
+    return runtime.open(path, threads=_threads())
+
+
 def _like(name: str, array: Array) -> Any:
     import onnx
 

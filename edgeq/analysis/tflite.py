@@ -77,17 +77,70 @@ def cut(
 
     `seen` tells the shapes of ends; `replaced` gives constants other values.
     """
-    model = copy.copy(net.raw)
-    old = net.raw.subgraphs[0]
-    main = copy.copy(old)
-    model.buffers, model.signatureDefs, model.metadata = list(model.buffers), None, None
-    model.subgraphs = [main, *net.raw.subgraphs[1:]]
-    main.tensors, main.operators, main.inputs, main.outputs = list(old.tensors), [], [], []
+    model, main = _shell(net)
     held = {tensor: _with_values(model, main, tensor, values) for tensor, values in replaced.items()}
     for number, region in enumerate(regions):
         _add(net, main, region, number, held, seen)
     path.write_bytes(flatbuffer.dump(model))
     return litert.open(path, kernels=_kernels(exact))
+
+
+def noisy(net: Net, tensors: Sequence[int], seen: Mapping[int, Array], folder: Path) -> runtimes.Session:
+    """A session of the whole model with one more input for each of these tensors, which is added to it."""
+    model, main = _shell(net)
+    code = _added_code(model)
+    old = net.raw.subgraphs[0]
+    main.inputs, main.outputs = list(old.inputs), list(old.outputs)
+    wanted = set(tensors)
+    places = {}
+    for tensor in tensors:
+        places[tensor] = _copied(main, tensor, f"clean.{tensor}")
+        noise = _copied(main, tensor, f"noise.{tensor}")
+        main.tensors[noise].shape, main.tensors[noise].shapeSignature = np.asarray(seen[tensor].shape, np.int32), None
+        main.inputs.append(noise)
+    noises = dict(zip(tensors, main.inputs[len(old.inputs) :], strict=True))
+    for operator in old.operators:
+        made = copy.copy(operator)
+        made.outputs = [places.get(int(one), int(one)) for one in operator.outputs]
+        main.operators.append(made)
+        for tensor in wanted.intersection(map(int, operator.outputs)):
+            main.operators.append(_sum(code, (places[tensor], noises[tensor]), tensor))
+    path = folder / "noisy.tflite"
+    path.write_bytes(flatbuffer.dump(model))
+    return litert.open(path)
+
+
+def _added_code(model: Any) -> int:
+    """Number of a code for ADD of floats, which every version knows."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    number = flatbuffer.builtin_number("ADD")
+    model.operatorCodes = [
+        *model.operatorCodes,
+        schema.OperatorCodeT(deprecatedBuiltinCode=number, builtinCode=number, version=1),
+    ]
+    return len(model.operatorCodes) - 1
+
+
+def _sum(code: int, terms: tuple[int, int], result: int) -> Any:
+    from ai_edge_litert import schema_py_generated as schema
+
+    return schema.OperatorT(
+        opcodeIndex=code,
+        inputs=list(terms),
+        outputs=[result],
+        builtinOptionsType=schema.BuiltinOptions.AddOptions,
+        builtinOptions=schema.AddOptionsT(),
+    )
+
+
+def _shell(net: Net) -> tuple[Any, Any]:
+    """A copy of the model whose first graph has its tensors and nothing else; the original stays as it is."""
+    model, main = copy.copy(net.raw), copy.copy(net.raw.subgraphs[0])
+    model.buffers, model.signatureDefs, model.metadata = list(model.buffers), None, None
+    model.subgraphs = [main, *net.raw.subgraphs[1:]]
+    main.tensors, main.operators, main.inputs, main.outputs = list(main.tensors), [], [], []
+    return model, main
 
 
 def _with_values(model: Any, main: Any, tensor: int, values: Array) -> int:

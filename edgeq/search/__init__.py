@@ -13,7 +13,7 @@ import dataclasses
 import functools
 import itertools
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -167,23 +167,31 @@ def _with_islands(run: _Run, island: Island) -> None:
 def _narrow(run: _Run, base: Plan, found: Sequence[frozenset[int]], island: Island) -> None:
     """Fewer islands than those that hold but more than those that did not, by halving what lies between."""
     held = run.attempts[-1]
-    sizes = _counts(found, held.plan)
-    low, high = sizes // 2, sizes
+    high = _counts(found, held.plan)
+    low = high // 2
+
+    def holds(groups: Sequence[frozenset[int]]) -> bool:
+        nonlocal held
+        one = one_attempt(run.job, island(base, sorted(_union(groups))), run.progress)
+        run.attempts.append(one)
+        held = one if one.ok else held
+        return one.ok
+
     while high - low > 1:
         middle = (low + high) // 2
-        plan = island(base, sorted(frozenset[int]().union(*found[:middle])))
-        one = one_attempt(run.job, plan, run.progress)
-        run.attempts.append(one)
-        low, high = (low, middle) if one.ok else (middle, high)
-        held = one if one.ok else held
+        low, high = (low, middle) if holds(found[:middle]) else (middle, high)
     run.attempts.remove(held)
     run.attempts.append(held)
+
+
+def _union(groups: Iterable[frozenset[int]]) -> frozenset[int]:
+    return frozenset[int]().union(*groups)
 
 
 def _counts(found: Sequence[frozenset[int]], plan: Plan) -> int:
     """How many groups a plan's islands are made of."""
     wanted = frozenset(plan.scheme.islands)
-    return next(count for count in range(1, len(found) + 1) if frozenset[int]().union(*found[:count]) >= wanted)
+    return next(count for count in range(1, len(found) + 1) if _union(found[:count]) >= wanted)
 
 
 def _answer(run: _Run, out: Path) -> QuantizedModel:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +11,13 @@ import numpy as np
 from edgeq import backends, datasets
 from edgeq.errors import EdgeqError
 from edgeq.search.trying import Attempt, Job
-from edgeq.types import ModelGraph, OperatorAnalysis, Plan, Progress
+from edgeq.types import ModelGraph, Plan, Progress
 
 Island = Callable[[Plan, Sequence[int]], Plan]
 """A plan with these operators in float."""
 SAMPLES = 4
+FOLLOWED = 2
+"""Samples on which noise is followed to the outputs, once for each tensor."""
 MOST_SHARE = 0.5
 """Share of the integer operators beyond which a model is no longer one with islands."""
 _INTEGERS = ("int8", "uint8", "int16", "uint16")
@@ -39,15 +41,16 @@ def guilty(job: Job, base: Attempt, progress: Progress) -> list[frozenset[int]]:
             files = attribution.Files(
                 Path(graph.path), prepared if prepared.is_file() else Path(graph.path), base.file, base.file
             )
-            samples = datasets.samples(job.dataset, graph, numbers)
+            samples = list(datasets.samples(job.dataset, graph, numbers))
             found = attribution.attribute(files, samples, len(numbers), progress=progress)
+            costs = attribution.costs(files, found, samples[:FOLLOWED], progress=progress)
         except EdgeqError:
             return []
-    return list(groups(graph, base.plan, found.operators))
+    return list(groups(graph, base.plan, costs))
 
 
-def groups(graph: ModelGraph, plan: Plan, rows: Sequence[OperatorAnalysis]) -> Iterator[frozenset[int]]:
-    """For each measured tensor, its maker and its readers as far as they are integer ones; most noise first."""
+def groups(graph: ModelGraph, plan: Plan, costs: Mapping[str, float]) -> Iterator[frozenset[int]]:
+    """For each tensor, its maker and its readers as far as they are integer ones; by their costs, the highest first."""
     integer = {one.index for one in plan.operators if one.signature.startswith(_INTEGERS)}
     numbers = {tensor.name: tensor.index for tensor in graph.tensors}
     makers = {index: operator.index for operator in graph.operators for index in operator.outputs}
@@ -55,9 +58,8 @@ def groups(graph: ModelGraph, plan: Plan, rows: Sequence[OperatorAnalysis]) -> I
     for operator in graph.operators:
         for index in operator.inputs:
             readers.setdefault(index, set()).add(operator.index)
-    measured = [row for row in rows if row.alone_db is not None and row.name in numbers]
-    for row in sorted(measured, key=lambda row: row.alone_db or 0.0):
-        tensor = numbers[row.name]
+    for name in sorted((name for name in costs if name in numbers), key=lambda name: -costs[name]):
+        tensor = numbers[name]
         about = readers.get(tensor, set()) | ({makers[tensor]} if tensor in makers else set())
         if about & integer:
             yield frozenset(about & integer)

@@ -98,6 +98,34 @@ def mlp_tflite(folder: Path, name: str = "mlp.tflite") -> Path:
     return write_tflite(folder / name, graph)
 
 
+def offset_tflite(folder: Path, offset: float, name: str = "offset.tflite") -> Path:
+    """`mlp_tflite` with an offset added to its input and taken away again, which rounding between them does not survive.
+
+    ADD and SUB are operators 0 and 1, the tensor between them is `raised`.
+    """
+    hidden, hidden_bias, dense, dense_bias = mlp_weights()
+    tensors = (
+        Tensor(name="input", shape=(-1, *MLP_SHAPE)),
+        _constant("offset", np.array([offset], np.float32)),
+        Tensor(name="raised", shape=(-1, *MLP_SHAPE)),
+        Tensor(name="lowered", shape=(-1, *MLP_SHAPE)),
+        _constant("hidden/w", hidden.T),
+        _constant("hidden/b", hidden_bias),
+        Tensor(name="hidden", shape=(-1, 32)),
+        _constant("dense/w", dense.T),
+        _constant("dense/b", dense_bias),
+        Tensor(name="scores", shape=(-1, CLASSES)),
+    )
+    nodes = (
+        Node(type="ADD", inputs=("input", "offset"), outputs=("raised",), options_table="AddOptions"),
+        Node(type="SUB", inputs=("raised", "offset"), outputs=("lowered",), options_table="SubOptions"),
+        _dense("lowered", "hidden", "hidden", activation=1),
+        _dense("hidden", "dense", "scores"),
+    )
+    graph = Graph(tensors=tensors, nodes=nodes, inputs=("input",), outputs=("scores",))
+    return write_tflite(folder / name, graph)
+
+
 def custom_op_tflite(folder: Path, name: str = "custom.tflite") -> Path:
     """The dense classifier's shapes with a custom operator `EdgeqMystery` in the middle."""
     tensors = (
