@@ -30,10 +30,14 @@ SAVE_SECONDS = 10.0
 
 
 class Shown(NamedTuple):
-    """Calibration samples with their numbers in the dataset; `fingerprint` changes with the samples."""
+    """Calibration samples with their numbers in the dataset.
+
+    `data` is the dataset as it is named on the command line; `fingerprint` changes with the samples.
+    """
 
     samples: Iterable[Sample]
     numbers: Sequence[int]
+    data: str = "DATASET"
     fingerprint: str = ""
 
 
@@ -47,9 +51,9 @@ class Store(NamedTuple):
 
 def shown(dataset: Dataset, graph: ModelGraph, *, is_kept: bool) -> Shown:
     """All calibration samples of a dataset; files are looked at for the fingerprint only where a state is kept."""
-    chosen = dataset.calibration
-    print_ = datasets.fingerprint(dataset) if is_kept else ""
-    return Shown(datasets.samples(dataset, graph, chosen), chosen, print_)
+    named = f"{dataset.path}:{dataset.function}" if dataset.function else dataset.path
+    fingerprint = datasets.fingerprint(dataset) if is_kept else ""
+    return Shown(datasets.samples(dataset, graph, dataset.calibration), dataset.calibration, named, fingerprint)
 
 
 def ranges(
@@ -73,7 +77,7 @@ def ranges(
     stream = ahead(watch(itertools.islice(given.samples, begun, None))) if begun < len(given.numbers) else ()
     progress(STEP, begun, len(given.numbers))
     for done, tensors in enumerate(stream, start=begun + 1):
-        _observe(observer, labels, tensors, given.numbers[done - 1], where)
+        _observe(observer, labels, tensors, (given.numbers[done - 1], given.data), where)
         progress(STEP, done, len(given.numbers))
         if file and store and (done == len(given.numbers) or time.monotonic() - saved >= store.seconds):
             kept.write(file, observer, done)
@@ -99,26 +103,30 @@ def _begun(
 
 
 def _observe(
-    observer: RangeObserver, labels: Mapping[str, str], tensors: Mapping[str, Array], number: int, where: str
+    observer: RangeObserver,
+    labels: Mapping[str, str],
+    tensors: Mapping[str, Array],
+    sample: tuple[int, str],
+    where: str,
 ) -> None:
     try:
         for name, label in labels.items():
             if name in tensors:
                 observer.update(label, tensors[name])
     except ConvertError:
-        raise _not_finite(labels, tensors, number, where) from None
+        raise _not_finite(labels, tensors, sample, where) from None
 
 
 def _not_finite(
-    labels: Mapping[str, str], tensors: Mapping[str, Array], number: int, where: str
+    labels: Mapping[str, str], tensors: Mapping[str, Array], sample: tuple[int, str], where: str
 ) -> ConvertError | ModelError:
-    """What to say of a sample: infinite tensors alone may be masks, with which the model answers well."""
+    """What to say of a dataset's sample: infinite tensors alone may be masks, with which the model answers well."""
     with np.errstate(over="ignore"):  # a double may be too large for the 32 bits that ranges have
         finite = {name: np.isfinite(tensors[name].astype(np.float32)).all() for name in labels if name in tensors}
     broken = [name for name in finite if not finite[name]]
     is_nan = any(np.isnan(values).any() for values in tensors.values() if values.dtype.kind == "f")
     what = "NaN" if np.isnan(tensors[broken[0]]).any() else "infinite"
     others = f", the first of {len(broken)} tensors" if len(broken) > 1 else ""
-    told = f"tensor {labels[broken[0]]!r} becomes {what} for calibration sample {number}{others}"
-    hint = "leave that sample out of `calibration`, or look at both with: edgeq doctor MODEL --data DATASET"
+    told = f"tensor {labels[broken[0]]!r} becomes {what} for calibration sample {sample[0]}{others}"
+    hint = f"edgeq doctor {where} --data {sample[1]}"
     return (ModelError if is_nan else ConvertError)(told, where=where, hint=hint)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import mmap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,16 +29,16 @@ def spread(graph: ModelGraph, axes: Mapping[int, int]) -> dict[int, float]:
     floating-point constant of the main graph, nothing but zeros, or a number that is not finite. TFLite files and
     external data are mapped, not loaded. Raises ModelError where the file is not the one that was read.
     """
-    wanted = [graph.tensors[index] for index in axes if _is_plain(graph.tensors[index])]
-    if not wanted:
-        return {}
-    read = {"tflite": _tflite, "onnx": _onnx}[graph.format]
-    found = {tensor.index: _ratio(values, axes[tensor.index]) for tensor, values in read(graph, wanted)}
+    wanted = [graph.tensors[index] for index in axes if graph.tensors[index].shape]
+    found = {tensor.index: _ratio(values, axes[tensor.index]) for tensor, values in constants(graph, wanted)}
     return {index: ratio for index, ratio in found.items() if math.isfinite(ratio)}
 
 
-def _is_plain(tensor: TensorSpec) -> bool:
-    return tensor.is_constant and tensor.dtype in _REAL and bool(tensor.shape)
+def constants(graph: ModelGraph, tensors: Iterable[TensorSpec]) -> Iterator[tuple[TensorSpec, npt.NDArray[Any]]]:
+    """Those among the tensors that are floating-point constants of the main graph, with their values."""
+    wanted = [tensor for tensor in tensors if tensor.is_constant and tensor.dtype in _REAL]
+    if wanted:
+        yield from {"tflite": _tflite, "onnx": _onnx}[graph.format](graph, wanted)
 
 
 def _ratio(values: npt.NDArray[Any], axis: int) -> float:

@@ -14,6 +14,7 @@ from edgeq.types import Dataset, Finding, ModelGraph, Progress, silent
 from edgeq.workflow.plan import read_model
 
 if TYPE_CHECKING:
+    from edgeq.evaluation.doctor.activations import Probe
     from edgeq.evaluation.doctor.answers import Answers
     from edgeq.evaluation.doctor.coverage import Reach
     from edgeq.evaluation.doctor.samples import Samples
@@ -49,12 +50,17 @@ def diagnose(model: Path, data: str, *, progress: Progress = silent) -> Diagnosi
 
 
 def examine(graph: ModelGraph, dataset: Dataset, progress: Progress = silent) -> Iterator[Finding]:
-    """All rules: those about samples, about the float model's answers, other preparations, ranges of activations."""
+    """All rules: those about weights, samples, the float model's answers, other preparations, ranges of activations."""
     from edgeq.evaluation.doctor import coverage, findings, labels, preparation, samples, sketches
 
+    weights = _broken_weights(graph)
+    if weights is not None:
+        yield weights
     calibration = sketches.sketch(dataset, graph, dataset.calibration, progress, "reading calibration samples")
     scored = sketches.sketch(dataset, graph, dataset.evaluation, progress, "reading scored samples")
     yield from samples.findings(_samples(dataset, calibration, scored))
+    if weights is not None:
+        return  # all else would follow from them
     session = search.open_session(graph.format, Path(graph.path))
     told = list(labels.findings(_answers(session, dataset, graph, progress)))
     broken = any(one.rule == "broken-answers" for one in told)
@@ -62,6 +68,13 @@ def examine(graph: ModelGraph, dataset: Dataset, progress: Progress = silent) ->
         told += preparation.findings(preparation.rivals(preparation.set_up(session, dataset, graph), progress))
     yield from findings.explained(told)
     yield from coverage.findings(_reach(graph, dataset, samples.different(calibration), progress))
+
+
+def _broken_weights(graph: ModelGraph) -> Finding | None:
+    from edgeq.evaluation.doctor.weights import broken_weights
+    from edgeq.models import finite
+
+    return broken_weights(finite.first_broken(graph))
 
 
 def _samples(dataset: Dataset, calibration: Sketch, scored: Sketch) -> Samples:
@@ -103,8 +116,6 @@ def _shown(samples: Iterator[Any], count: int, progress: Progress, step: str) ->
 
 def _reach(graph: ModelGraph, dataset: Dataset, different: int, progress: Progress) -> Reach:
     """Extremes of every activation for some calibration and some scored samples."""
-    import numpy as np
-
     from edgeq.evaluation.doctor import activations, sketches
     from edgeq.evaluation.doctor.coverage import Reach
 
@@ -112,16 +123,25 @@ def _reach(graph: ModelGraph, dataset: Dataset, different: int, progress: Progre
     numbers = [*sides[0], *sides[1]]
     step = "watching activations"
     with activations.probing(graph) as probe:
-        shown = _shown(datasets.samples(dataset, graph, numbers), len(numbers), progress, step)
-        rows = np.array([probe.read(sample) for sample in shown]).reshape(len(numbers), len(probe.names), 2)
+        rows = _extremes(probe, _shown(datasets.samples(dataset, graph, numbers), len(numbers), progress, step))
     count = len(sides[0])
-    return Reach(probe.names, rows[:count], rows[count:], different, len(dataset.calibration))
+    return Reach(probe.names, rows[:count], rows[count:], different, len(dataset.calibration), tuple(numbers))
+
+
+def _extremes(probe: Probe, samples: Iterator[Any]) -> Any:
+    """(samples, activations, 2)"""
+    import numpy as np
+
+    return np.array([probe.read(sample) for sample in samples]).reshape(-1, len(probe.names), 2)
 
 
 def glance(graph: ModelGraph, dataset: Dataset, progress: Progress = silent) -> Iterator[Finding]:
-    """The rules about samples, over a few of them; no model is run."""
+    """The rules about samples, over a few of them; no model is run. Raises ModelError for broken weights."""
     from edgeq.evaluation.doctor import samples, sketches
 
+    weights = _broken_weights(graph)
+    if weights is not None:
+        raise ModelError(weights.why, where=graph.path, hint=weights.hint)
     calibration, scored = (
         sketches.sketch(dataset, graph, sketches.spread(numbers, GLANCE), progress, "looking at samples")
         for numbers in (dataset.calibration, dataset.evaluation)
@@ -143,9 +163,23 @@ def listener(dataset: Dataset, where: str, into: list[Finding]) -> Callable[[Out
         for one in told:
             if one.severity == "stop":
                 kind = AtChance if one.rule == "at-chance" else ModelError
-                raise kind(one.why, where=where, hint=f"edgeq doctor {where} --data {_ref(dataset)}")
+                why = one.why + (_first_not_finite(dataset, where, one) if one.rule == "broken-answers" else "")
+                raise kind(why, where=where, hint=f"edgeq doctor {where} --data {_ref(dataset)}")
 
     return hear
+
+
+def _first_not_finite(dataset: Dataset, where: str, found: Finding) -> str:
+    """A sentence on where in the model the first broken answer begins; nothing where the model cannot be asked."""
+    from edgeq import models
+    from edgeq.evaluation.doctor import activations, coverage
+    from edgeq.evaluation.doctor.coverage import Reach
+
+    number, graph = int(found.evidence["first"]), models.read(Path(where))
+    with activations.probing(graph) as probe:
+        rows = _extremes(probe, datasets.samples(dataset, graph, [number]))
+    broken = coverage.not_finite(Reach(probe.names, rows, rows[:0], 1, 1, (number,)))
+    return f" {broken.why}" if broken is not None else ""
 
 
 def _ref(dataset: Dataset) -> str:

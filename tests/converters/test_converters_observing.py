@@ -44,7 +44,7 @@ class Network:
 def shown(seed: int = 0, fingerprint: str = "a", count: int = COUNT) -> Shown:
     random = np.random.default_rng(seed)
     samples = [(random.standard_normal(300).astype(np.float32) * (k + 1),) for k in range(count)]
-    return Shown(samples, range(100, 100 + count), fingerprint)
+    return Shown(samples, range(100, 100 + count), "d.yaml", fingerprint)
 
 
 def observe(method: RangeMethod, network: Network, given: Shown, store: Store | None = None) -> Ranges:
@@ -297,7 +297,7 @@ def test_the_first_broken_tensor_and_its_sample_are_named(
     with pytest.raises(kind, match=told) as caught:
         observing.ranges(method, LABELS, shown(), breaking(values), silent, "m.onnx")
     assert caught.value.where == "m.onnx"  # type: ignore[attr-defined]
-    assert "sample" in caught.value.hint  # type: ignore[attr-defined]
+    assert caught.value.hint == "edgeq doctor m.onnx --data d.yaml"  # type: ignore[attr-defined]
 
 
 def test_samples_before_the_broken_one_are_kept(store: Store) -> None:

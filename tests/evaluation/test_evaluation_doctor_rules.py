@@ -94,6 +94,18 @@ def test_spoilt_samples(tmp_path: Path, graph: ModelGraph, rule: str, spoil: Cal
     assert rule in _looked(_bound(tmp_path / "d", graph, spoil(_x())), graph)
 
 
+def test_samples_far_beyond_all_others_are_told_and_make_no_copies_of_them(tmp_path: Path, graph: ModelGraph) -> None:
+    x = _x()
+    x[5] *= 1e6
+    dataset = _bound(tmp_path / "d", graph, x)
+    assert _looked(dataset, graph) == ["outlying-samples"]
+    x[[7, 9]] *= -1e9
+    assert _looked(_bound(tmp_path / "e", graph, x), graph) == ["outlying-samples"]
+    x = _x()
+    x[5] *= 100
+    assert "outlying-samples" not in _looked(_bound(tmp_path / "f", graph, x), graph)
+
+
 def test_one_sample(tmp_path: Path, graph: ModelGraph) -> None:
     assert "one-sample" in _looked(_bound(tmp_path / "d", graph, _x(), calibration=(3,)), graph)
     x = _x()
@@ -315,10 +327,38 @@ def test_activations_that_break() -> None:
     broken[3, 5] = np.nan
     (found,) = coverage.findings(_reach(broken, rows))
     assert (found.rule, found.severity) == ("not-finite", "stop")
-    assert "'a5'" in found.why
+    assert "'a5' is the first of 1" in found.why
+    numbered = _reach(broken, rows)._replace(numbers=tuple(range(50, 66)))
+    assert "sample 53" in next(coverage.findings(numbered)).why
+    assert "sample 61" in next(coverage.findings(_reach(rows, broken)._replace(numbers=numbered.numbers))).why
     masked = rows.copy()
     masked[:, 4, 0] = -np.inf  # as attention masks have it
     assert list(coverage.findings(_reach(masked, masked))) == []
+
+
+@pytest.mark.parametrize(("moving", "first"), [(29, 29), (12, 12), (1, 1)])
+def test_the_first_activation_from_which_on_nothing_changes(moving: int, first: int) -> None:
+    rows = _extremes(8, np.random.default_rng(0))
+    rows[:, moving:] = rows[0, moving:]
+    rows[:, :1] = rows[0, :1]  # one that is constant for itself, as a branch of constants is
+    found = next(one for one in coverage.findings(_reach(rows, rows)) if one.rule == "constant-activations")
+    assert found.severity == "warning"
+    first = 0 if moving == 1 else first
+    assert f"'a{first}' is the first" in found.why
+    assert (f"behind 'a{first - 1}'" in found.why) == (first > 0)
+    assert found.evidence["activations"] == 30 - first
+
+
+def test_what_changes_at_the_end_is_not_constant() -> None:
+    rows = _extremes(8, np.random.default_rng(0))
+    rows[:, :29] = rows[0, :29]
+    assert coverage.constant_activations(_reach(rows, rows)) is None
+    rows[:, 29] = rows[0, 29]
+    assert coverage.constant_activations(_reach(rows, rows)) is not None
+    assert coverage.constant_activations(_reach(rows[:3], rows[:4])) is None  # so few may well be alike
+    assert coverage.constant_activations(_reach(rows[:, :0], rows[:, :0])) is None
+    rows[:, 29] = np.inf
+    assert coverage.constant_activations(_reach(rows, rows)) is None
 
 
 def test_nothing_to_compare() -> None:

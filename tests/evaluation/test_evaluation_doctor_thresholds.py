@@ -238,7 +238,8 @@ def test_broken_answers_are_counted_by_sample_and_end_the_examination() -> None:
     outputs = np.ones((6, 3))
     outputs[1], outputs[4, 0], outputs[4, 1] = np.nan, np.inf, -np.inf
     (found,) = labels.findings(answered(outputs, np.zeros(6, int)))
-    assert (found.rule, found.severity, found.evidence) == ("broken-answers", "stop", {"samples": 2})
+    assert (found.rule, found.severity, found.evidence) == ("broken-answers", "stop", {"samples": 2, "first": 1})
+    assert "sample 1." in found.why
     assert labels.broken_answers(answered(np.ones((6, 3), np.int64), None)) is None
 
 

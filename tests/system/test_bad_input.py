@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,8 @@ import numpy as np
 import pytest
 
 from edgeq.testing import models
+from edgeq.testing.altered import alter
+from edgeq.testing.tflite import write_tflite
 
 Edgeq = Callable[..., Any]
 TARGET = "generic-linux-x86_64"
@@ -190,8 +194,6 @@ DATASETS: dict[str, tuple[Callable[[Path], Any], str]] = {
 
 @pytest.mark.parametrize("case", DATASETS)
 def test_bad_datasets(edgeq: Edgeq, bench: Path, case: str) -> None:
-    import re
-
     change, says = DATASETS[case]
     change(bench)
     ran = _quantize(edgeq, bench / "conv.tflite", bench / "dataset.yaml")
@@ -319,3 +321,113 @@ def test_the_project_file_gives_defaults(edgeq: Edgeq, bench: Path, monkeypatch:
     monkeypatch.setenv("EDGEQ_TARGET", "raspberry-pi-5")
     assert edgeq("plan", "conv.tflite", "--json").document["target"] == "raspberry-pi-5"
     assert edgeq("plan", "conv.tflite", "-t", TARGET, "--json").document["target"] == TARGET
+
+
+def _weight(name: str, value: float) -> Callable[[Path], None]:
+    def write(model: Path) -> None:
+        def change(values: Any) -> None:
+            values.reshape(-1)[2] = value
+
+        alter(model, name if model.suffix == ".tflite" else name.replace("/", "_"), change)
+
+    return write
+
+
+def _float_bench(folder: Path, model_format: str) -> Path:
+    """A model of that format whose convolutions clip nothing, and its data."""
+    if model_format == "onnx":
+        models.tiny_dataset(folder, channels_first=True)
+        return alter(models.conv_onnx(folder), "high", lambda values: values.fill(3e38))
+    models.tiny_dataset(folder)
+    graph = models.conv_graph()
+    nodes = [
+        replace(node, options={**node.options, "fusedActivationFunction": 1}) if "CONV" in node.type else node
+        for node in graph.nodes
+    ]
+    return write_tflite(folder / "wide.tflite", replace(graph, nodes=tuple(nodes)))
+
+
+both = pytest.mark.parametrize("model_format", ["tflite", "onnx"])
+
+
+@both
+@pytest.mark.parametrize(
+    ("name", "value", "operator"), [("conv/w", np.nan, "operator 0"), ("dense/w", np.inf, "operator ")]
+)
+def test_weights_that_are_no_numbers(
+    edgeq: Edgeq, tmp_path: Path, model_format: str, name: str, value: float, operator: str
+) -> None:
+    model = _float_bench(tmp_path, model_format)
+    _weight(name, value)(model)
+    ran = _quantize(edgeq, model, tmp_path / "dataset.yaml")
+    assert ran.code == 1, ran.err
+    assert name.replace("/", "_" if model_format == "onnx" else "/") in ran.error
+    assert operator in ran.error
+    assert ("NaN" if np.isnan(value) else "infinite") in ran.error
+    assert model.name in ran.err
+    _nothing_left(tmp_path / "out")
+    ran = edgeq("doctor", model, "--data", tmp_path / "dataset.yaml", "--json")
+    assert ran.code == 3
+    assert [one["rule"] for one in ran.document["findings"]] == ["broken-weights"]
+
+
+@both
+@pytest.mark.parametrize(("number", "scored"), [(5, False), (40, True)])
+def test_activations_that_overflow(edgeq: Edgeq, tmp_path: Path, model_format: str, number: int, scored: bool) -> None:
+    model = _float_bench(tmp_path, model_format)
+    samples = np.load(tmp_path / "samples.npz")["x"]
+    samples[number] = np.sign(np.random.default_rng(0).normal(size=samples.shape[1:])) * np.float32(3e38)
+    _npz(x=samples)(tmp_path)
+    ran = _quantize(edgeq, model, tmp_path / "dataset.yaml")
+    assert ran.code == 1, ran.err
+    assert f"sample {number}" in ran.error
+    assert re.search(r"NaN|infinite", ran.error)
+    assert "'conv" in ran.error, ran.error
+    assert "RuntimeWarning" not in ran.err
+    assert f"edgeq doctor {model} --data {tmp_path / 'dataset.yaml'}" in ran.err
+    _nothing_left(tmp_path / "out")
+    ran = edgeq("doctor", model, "--data", tmp_path / "dataset.yaml", "--json")
+    assert ran.code == 3
+    rules = {one["rule"]: one["why"] for one in ran.document["findings"]}
+    assert f"sample {number}" in rules["not-finite"]
+    assert ("broken-answers" in rules) == scored
+    assert ("outlying-samples" in rules) == (not scored)
+
+
+@both
+@pytest.mark.parametrize("metric", ["top1", "cosine"])
+def test_a_model_that_always_answers_the_same(edgeq: Edgeq, tmp_path: Path, model_format: str, metric: str) -> None:
+    model = _float_bench(tmp_path, model_format)
+    alter(model, "dense/w" if model_format == "tflite" else "dense_w", lambda values: values.fill(0))
+    _yaml("top1", metric)(tmp_path)
+    ran = _quantize(edgeq, model, tmp_path / "dataset.yaml", "--json")
+    assert ran.code == (3 if metric == "top1" else 0), ran.err
+    if metric == "top1":
+        assert "at chance" in ran.document["error"]["message"]
+        _nothing_left(tmp_path / "out")
+    else:
+        assert "constant-answers" in [one["rule"] for one in ran.document["findings"]]
+    ran = edgeq("doctor", model, "--data", tmp_path / "dataset.yaml", "--json")
+    why = {one["rule"]: one["why"] for one in ran.document["findings"]}
+    assert "'dense' is the first that never changes, behind 'mean'" in why["constant-activations"]
+
+
+@both
+def test_a_single_calibration_sample(edgeq: Edgeq, tmp_path: Path, model_format: str) -> None:
+    model = _float_bench(tmp_path, model_format)
+    _yaml('"0:16"', '"3:4"')(tmp_path)
+    ran = _quantize(edgeq, model, tmp_path / "dataset.yaml", "--json")
+    assert ran.code in (0, 3), ran.err
+    rules = {one["rule"]: one for one in ran.document["findings"]}
+    assert "calibrate on" in rules["one-sample"]["hint"]
+
+
+@both
+def test_labels_that_have_nothing_to_do_with_the_samples(edgeq: Edgeq, tmp_path: Path, model_format: str) -> None:
+    model = _float_bench(tmp_path, model_format)
+    labels = np.load(tmp_path / "samples.npz")["y"]
+    _npz(y=np.random.default_rng(0).permutation(labels))(tmp_path)
+    ran = _quantize(edgeq, model, tmp_path / "dataset.yaml")
+    assert ran.code == 3, ran.err
+    assert "at chance" in ran.error
+    _nothing_left(tmp_path / "out")

@@ -171,9 +171,31 @@ def _broken(value: float) -> Graph:
 def test_weights_that_are_no_numbers(desk: Path, value: float) -> None:
     model = write_tflite(desk / "broken.tflite", _broken(value))
     found = workflow.diagnose(model, str(desk / "dataset.yaml"))
-    told = {one.rule: one for one in found.findings}
-    assert {"broken-answers", "not-finite"} <= set(told)
-    assert told["not-finite"].severity == "stop"
-    assert "'dense'" in told["not-finite"].why
-    with pytest.raises(ModelError, match="answers NaN or infinity"):
+    (told,) = found.findings  # what follows from it is not told
+    assert (told.rule, told.severity) == ("broken-weights", "stop")
+    assert "'dense/w', which FULLY_CONNECTED (operator 4) reads" in told.why
+    with pytest.raises(ModelError, match=r"'dense/w'.* among 32 values"):
         workflow.quantize(model, TARGET, str(desk / "dataset.yaml"), output=desk / "out")
+    assert [path.name for path in (desk / "out").iterdir()] == ["plan.json"]
+
+
+def test_answers_that_are_no_numbers_are_traced_to_the_tensor_and_the_sample(desk: Path) -> None:
+    """A scored sample that overflows, in a model whose weights are sound."""
+    graph = models.conv_graph()
+    wide = tuple(
+        dataclasses.replace(node, options={**node.options, "fusedActivationFunction": 0})
+        if node.type in ("CONV_2D", "DEPTHWISE_CONV_2D")
+        else node
+        for node in graph.nodes
+    )
+    model = write_tflite(desk / "wide.tflite", dataclasses.replace(graph, nodes=wide))
+
+    def spoil(samples: Samples) -> None:
+        samples["x"][90] *= np.float32(1e38)
+
+    data = _change(desk, spoil)
+    with pytest.raises(ModelError, match="sample 90") as caught:
+        workflow.quantize(model, TARGET, str(data), output=desk / "out")
+    assert "Activations become NaN or infinite: 'pool' is the first" in caught.value.message
+    rules = {one.rule: one for one in workflow.diagnose(model, str(data)).findings}
+    assert "sample 90" in rules["broken-answers"].why

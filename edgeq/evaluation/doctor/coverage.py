@@ -23,13 +23,16 @@ ODD = 0.02
 WITNESSES = 2
 """So many samples must need a range: a single one may be odd, and its loss is small."""
 DRAWS = 100
+FEW = 8
+"""Samples; fewer may well be alike."""
 SIZES = (8, 16, 32, 64)
 
 
 class Reach(NamedTuple):
     """Smallest and largest value of every activation (samples, activations, 2): calibration, then scored ones.
 
-    `different` counts calibration samples that are no copies; `total` all of them, where only some were run.
+    `different` counts calibration samples that are no copies; `total` all of them, where only some were run. `numbers`
+    are those of the samples that were run, where they are known; activations are in the order of the operators.
     """
 
     names: tuple[str, ...]
@@ -37,6 +40,7 @@ class Reach(NamedTuple):
     scored: Extremes
     different: int
     total: int
+    numbers: tuple[int, ...] = ()
 
 
 Rule = Callable[[Reach], "Finding | None"]
@@ -62,14 +66,32 @@ def shares(given: Extremes, needed: Extremes) -> Values:
 def not_finite(reach: Reach) -> Finding | None:
     """Activations become NaN or infinite."""
     rows = np.concatenate([reach.calibration, reach.scored])
-    nan, infinite = np.isnan(rows).any(axis=(0, 2)), np.isposinf(rows[..., 1]).any(axis=0)  # -inf masks attention
-    broken = np.flatnonzero(nan | infinite)
+    each = np.isnan(rows).any(axis=2) | np.isposinf(rows[..., 1])  # -inf masks attention
+    broken = np.flatnonzero(each.any(axis=0))
     if not broken.size:
         return None
-    detail = f"{reach.names[broken[0]]!r} is the first of {broken.size}"
+    place = int(each[:, broken[0]].argmax())
+    sample = f" with sample {reach.numbers[place]}" if reach.numbers else ""
+    detail = f"{reach.names[broken[0]]!r} is the first of {broken.size}{sample}"
     return finding(
         not_finite, "stop", detail, "look for broken weights, or samples that overflow", activations=broken.size
     )
+
+
+def constant_activations(reach: Reach) -> Finding | None:
+    """From one operator on the model computes the same for every sample."""
+    rows = np.concatenate([reach.calibration, reach.scored])
+    if len(rows) < FEW or not reach.names:
+        return None
+    same = (rows == rows[0]).all(axis=(0, 2))
+    if not same[-1] or not np.isfinite(rows[:, same]).all():
+        return None
+    moving = np.flatnonzero(~same)
+    first = int(moving[-1]) + 1 if moving.size else 0
+    after = f", behind {reach.names[first - 1]!r}" if first else ""
+    detail = f"{reach.names[first]!r} is the first that never changes{after} ({len(rows)} samples)"
+    hint = "look at the weights between the two, and at the export of the model"
+    return finding(constant_activations, "warning", detail, hint, activations=len(same) - first)
 
 
 def ranges_too_narrow(reach: Reach) -> Finding | None:
@@ -122,7 +144,7 @@ def _drawn(whole: Extremes, size: int) -> Values:
     return np.array([shares(whole[order[:size]], whole[order[size:]]).mean() for order in orders])
 
 
-RULES: tuple[Rule, ...] = (not_finite, ranges_too_narrow, ranges_too_wide)
+RULES: tuple[Rule, ...] = (not_finite, constant_activations, ranges_too_narrow, ranges_too_wide)
 
 
 def findings(reach: Reach) -> Iterator[Finding]:

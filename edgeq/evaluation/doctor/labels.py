@@ -42,11 +42,12 @@ def broken_answers(found: Answers) -> Finding | None:
     """The float model answers NaN or infinity."""
     if found.outputs.dtype.kind != "f":
         return None
-    broken = int((~np.isfinite(found.outputs.reshape(len(found.outputs), -1))).any(axis=1).sum())
-    if not broken:
+    broken = np.flatnonzero((~np.isfinite(found.outputs.reshape(len(found.outputs), -1))).any(axis=1))
+    if not broken.size:
         return None
-    hint = "look for broken weights, or samples that overflow"
-    return finding(broken_answers, "stop", f"to {broken} of {len(found.outputs)} samples", hint, samples=broken)
+    hint, first = "look for broken weights, or samples that overflow", found.numbers[broken[0]]
+    detail = f"to {broken.size} of {len(found.outputs)} samples, the first is sample {first}"
+    return finding(broken_answers, "stop", detail, hint, samples=broken.size, first=first)
 
 
 def constant_answers(found: Answers) -> Finding | None:

@@ -26,6 +26,7 @@ HEAVILY_CLIPPED_SHARE = 0.2  # below it, white paper or counts that end there ar
 CHANCE = 1e-4
 UNLIKE = 0.5
 RARE = 4.0  # standard deviations
+FAR = 1000.0  # times the median sample's largest magnitude: 60 dB, more than from silence to speech
 
 
 class Samples(NamedTuple):
@@ -72,13 +73,34 @@ def firsts(sketch: Sketch) -> list[int]:
     rows = sketch.signatures
     if rows.shape[1] < WIDE or len(seen) < 2:
         return seen
-    near = COPY_DISTANCE * float(rows[seen].std())
+    near = COPY_DISTANCE * float(_usual(rows[seen]).std())
     kept = seen[:1]
     for place in seen[1:]:
         gaps = np.sqrt(((rows[kept] - rows[place]) ** 2).mean(axis=1))
         if float(gaps.min()) > near:
             kept.append(place)
     return kept
+
+
+def _usual(rows: Values) -> Values:
+    """Rows without those whose values lie far beyond the others', which alone would make the spread."""
+    reach = np.abs(rows).max(axis=1)
+    return np.asarray(rows[reach <= FAR * np.median(reach)])
+
+
+def outlying_samples(samples: Samples) -> Finding | None:
+    """A few calibration samples hold values far beyond those of all others, which costs the others their resolution."""
+    for seen in samples.calibration.inputs:
+        reach = np.abs(seen.figures[:, 2:]).max(axis=1)
+        usual = float(np.median(reach))
+        far = np.flatnonzero(reach > FAR * usual)
+        if seen.is_real and usual > 0 and far.size:
+            number, value = samples.calibration.numbers[far[0]], float(reach[far[0]])
+            what = f"sample {number} of {seen.name!r} reaches {value:.4g}, half of them no more than {usual:.4g}"
+            detail = what if far.size == 1 else f"{what}; {far.size} do so"
+            hint = "leave such samples out of `calibration`, or mend what wrote them"
+            return finding(outlying_samples, "warning", detail, hint, samples=far.size, value=value, usual=usual)
+    return None
 
 
 def calibration_is_scored(samples: Samples) -> Finding | None:
@@ -193,7 +215,7 @@ def kolmogorov_smirnov(one: Values, other: Values) -> tuple[float, float]:
 
 
 RULES: tuple[Rule, ...] = (
-    *(one_sample, copied_samples, classes_missing, unlike_scored, constant_input, clipped_values),
+    *(one_sample, copied_samples, outlying_samples, classes_missing, unlike_scored, constant_input, clipped_values),
     calibration_is_scored,
 )
 
