@@ -170,10 +170,13 @@ class OnnxFile:
         return self.plans.get(self.tensors[operator.outputs[0]].name)
 
     def source(self, index: int) -> tuple[Operator | None, bool]:
-        """What made the values, looking through a pair of quantizers, and whether there is one."""
+        """What made the values, looking through a pair of quantizers, and whether they were rounded there.
+
+        DequantizeLinear alone turns what was stored in integers into real numbers, as rows of an 8-bit table.
+        """
         maker, is_quantized = self.makers.get(index), False
         while maker is not None and maker.type in QUANTIZERS:
-            is_quantized = True
+            is_quantized = is_quantized or maker.type == "QuantizeLinear"
             maker = self.makers.get(maker.inputs[0])
         return maker, is_quantized
 
