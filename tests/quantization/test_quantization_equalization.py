@@ -138,16 +138,57 @@ def test_a_channel_that_reaches_the_clip_stays() -> None:
     assert made is None or (made[hidden.max(axis=0) == 1] == 1).all()
 
 
-def test_dead_channels_are_not_raised() -> None:
-    first, second, rows, _, site = pair(np.geomspace(1, 64, WIDTH))
+def with_dead(spread: Array, weight: float) -> tuple[Layer, Layer, Statistics, Site]:
+    """A pair whose fourth channel is always 0 and is read by weights multiplied by `weight`."""
+    first, second, rows, _, site = pair(spread)
+    stretched = second.weights.copy()
+    stretched[:, 3] *= np.float32(weight)
+    second = replace(second, weights=stretched)
     hidden = np.maximum(run(first, rows), 0).astype(np.float32)
     hidden[:, 3] = 0
     seen = Statistics(second)
     seen.update(hidden)
+    return first, second, seen, site
+
+
+def test_dead_channels_are_raised_only_as_far_as_their_weights_are_wider() -> None:
+    first, second, seen, site = with_dead(np.geomspace(1, 64, WIDTH), 1.0)
     made = made_of(first, second, seen, site)
     assert made is not None
-    assert made[3] == 1
     assert np.isfinite(made).all()
+    read = np.abs(as_reader(second, made))[:, :, 0]
+    assert read[:, 3].max() <= 3 * np.delete(read, 3, axis=1).max()
+    narrow = with_dead(np.geomspace(1, 64, WIDTH), 1e-3)
+    kept = made_of(*narrow)
+    assert kept is not None
+    assert kept[3] == 1
+
+
+@pytest.mark.parametrize("weight", [1.0, 1e3, 1e6])
+def test_weights_of_dead_channels_do_not_stand_in_the_way(weight: float) -> None:
+    """They add nothing to the answers, whatever they are, and share a scale with those that do."""
+    first, second, seen, site = with_dead(np.geomspace(1 / 64, 64, WIDTH), weight)
+    made = made_of(first, second, seen, site)
+    assert made is not None
+    reach = np.maximum(-seen.low, seen.high) * made
+    alive = np.arange(WIDTH) != 3
+    assert reach[alive].max() / reach[alive].min() < 300, "it was 4096 at least"
+
+
+def test_dead_channels_of_depthwise_readers_do_not_stand_in_the_way() -> None:
+    """Each channel has weights of its own; those of a channel that is always 0 decide nothing."""
+    random = np.random.default_rng(0)
+    weights = random.normal(size=(WIDTH, 1, 1)).astype(np.float32)
+    weights[3] = 1e6
+    reader = replace(dense("second", WIDTH, 1, 1), weights=weights, groups=WIDTH)
+    hidden = (random.uniform(0, 1, (200, WIDTH)) * np.geomspace(1 / 64, 64, WIDTH)).astype(np.float32)
+    hidden[:, 3] = 0
+    seen = Statistics(reader)
+    seen.update(hidden)
+    made = made_of(dense("first", WIDTH, 4, 0), reader, seen, Site(("first",), ("second",), WIDTH, None))
+    assert made is not None
+    reach = np.delete(seen.high * made, 3)
+    assert reach.max() / reach.min() < 1.1
 
 
 def test_what_was_never_seen_decides_nothing() -> None:
