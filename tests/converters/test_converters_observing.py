@@ -38,7 +38,7 @@ class Network:
             if self.runs == self.stop:
                 raise KeyboardInterrupt
             self.runs += 1
-            yield {"t0": sample, "t1": sample * 2 - 1, "out": np.float32([0])}
+            yield {"t0": sample, "t1": sample * 2 - 1, "out": np.zeros(1, np.float32)}
 
 
 def shown(seed: int = 0, fingerprint: str = "a", count: int = COUNT) -> Shown:
@@ -159,7 +159,7 @@ def test_forgetting_removes_states_and_nothing_else(store: Store) -> None:
 def state(folder: Path, names: tuple[str, ...] = ("a", "b")) -> tuple[kept.File, bytes]:
     """A state of two tensors, and its content."""
     file, observer = kept.File(folder, bytes(32), names, True), RangeObserver("percentile")
-    observer.update("a", np.float32([1, -2, 3]))
+    observer.update("a", np.array([1, -2, 3], np.float32))
     kept.write(file, observer, 4)
     return file, file.path.read_bytes()
 

@@ -59,7 +59,7 @@ def _tflite(graph: ModelGraph, names: tuple[str, ...], _folder: Path) -> Probe:
 
 
 def _onnx(graph: ModelGraph, names: tuple[str, ...], folder: Path) -> Probe:
-    session = onnxruntime.open(_exposed(graph, names, folder), threads=THREADS)
+    session = onnxruntime.open(_exposed(graph, names, folder), threads=THREADS, lean=True)
     order = [port.name for port in session.outputs]
 
     def read(sample: tuple[Array, ...]) -> Extremes:
