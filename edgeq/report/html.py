@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from edgeq.report import analysis as rows
-from edgeq.types import Analysis
+from edgeq.report import terminal
+from edgeq.types import Analysis, QuantizedModel
 
 if TYPE_CHECKING:
     import jinja2
@@ -39,6 +40,29 @@ def analysis(found: Analysis, plotted: int = PLOTTED) -> str:
             costs=list(rows.costs(found.operators)),
             overview=overview,
             pictures=pictures,
+        )
+    )
+
+
+def search(found: QuantizedModel) -> str:
+    """The report of a search: every candidate with its scores, and a plot of them."""
+    from edgeq.report import plots
+
+    with plots.quiet():
+        picture = plots.front(found.plan.trials, found.accuracy.tolerance if found.accuracy else None)
+    ok = found.accuracy is not None and found.accuracy.ok
+    label = found.plan.trials[-1].scheme if ok else found.plan.scheme.name
+    why = found.accuracy.why if found.accuracy else "nothing was scored"
+    return (
+        _environment()
+        .get_template("search.html")
+        .render(
+            found=found,
+            ok=ok,
+            verdict=f"Taken: {label}." if ok else f"None holds. The most accurate one was kept, {label}: {why}",
+            picture=picture,
+            columns=("", *terminal.TRIAL_COLUMNS),
+            rows=[(number, *map(terminal.cell, row)) for number, row in enumerate(terminal.trial_rows(found), 1)],
         )
     )
 

@@ -9,7 +9,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from edgeq.types import OperatorAnalysis
+from edgeq.types import OperatorAnalysis, Trial
 from edgeq.types.analysis import HistogramCounts
 
 if TYPE_CHECKING:
@@ -69,6 +69,26 @@ def layers(rows: Sequence[OperatorAnalysis]) -> str:
     axes.set_xticks(ticks, ["in" if rows[place].index < 0 else str(rows[place].index) for place in ticks])
     axes.legend(loc="best")
     axes.grid(alpha=0.3)
+    return _url(figure)
+
+
+def front(found: Sequence[Trial], tolerance: float | None) -> str:
+    """Drop over file size and over predicted latency, each candidate by its number from 1."""
+    figure, axes = _figure(9, 3.2, 2)
+    for one, name, label, unit in zip(
+        axes, ("size_bytes", "latency_ms"), ("KiB", "predicted, ms"), (1024, 1), strict=True
+    ):
+        for number, trial in enumerate(found, 1):
+            place = getattr(trial, name)
+            if place is None or trial.drop is None:
+                continue
+            fill = "tab:blue" if trial.on_front else "none"
+            one.scatter(place / unit, trial.drop, s=30, facecolors=fill, edgecolors="tab:blue")
+            one.annotate(str(number), (place / unit, trial.drop), xytext=(4, 4), textcoords="offset points")
+        if tolerance is not None:
+            one.axhline(tolerance, color="tab:red", linestyle="--", linewidth=1)
+        one.set(xlabel=label, ylabel="drop in the metric's unit")
+        one.grid(alpha=0.3)
     return _url(figure)
 
 

@@ -17,7 +17,6 @@ from edgeq.types import (
     Port,
     QuantizedModel,
     Report,
-    Trial,
     Validation,
 )
 from edgeq.units import format_ms, format_size
@@ -125,7 +124,7 @@ def quantize(found: QuantizedModel) -> RenderableType:
         scores = [(f.name, f.cosine, f.sqnr_db, f.max_abs_error) for f in found.fidelity]
         parts.append(table("\nlikeness to float", ("output", "cosine", "SQNR dB", "max error"), scores))
     if found.tried:
-        parts.append(trials(found.plan.trials))
+        parts.append(table("\ntried, in this order", TRIAL_COLUMNS, trial_rows(found)))
     parts += [Text(f"note: {cell(note)}") for note in found.notes]
     parts += symptoms(found.findings)
     if accuracy and not accuracy.ok:
@@ -133,10 +132,12 @@ def quantize(found: QuantizedModel) -> RenderableType:
     return Group(*parts)
 
 
-def trials(found: Iterable[Trial]) -> RenderableType:
+TRIAL_COLUMNS = ("", "scheme", "score", "drop", "SQNR dB", "size", "predicted", "why it was given up")
+
+
+def trial_rows(found: QuantizedModel) -> list[Sequence[object]]:
     """Every candidate of a search with its scores; a star where none is better in drop, size and latency at once."""
-    columns = ("", "scheme", "score", "drop", "SQNR dB", "size", "predicted", "why it was given up")
-    rows = [
+    return [
         (
             "*" if one.on_front else "",
             one.scheme,
@@ -147,9 +148,8 @@ def trials(found: Iterable[Trial]) -> RenderableType:
             format_ms(one.latency_ms) if one.latency_ms else None,
             one.why,
         )
-        for one in found
+        for one in found.plan.trials
     ]
-    return table("\ntried, in this order", columns, rows)
 
 
 def symptoms(found: Iterable[Finding], *, evidence: bool = False) -> list[RenderableType]:

@@ -99,7 +99,7 @@ def mlp_tflite(folder: Path, name: str = "mlp.tflite") -> Path:
 
 
 def offset_tflite(folder: Path, offset: float, name: str = "offset.tflite") -> Path:
-    """`mlp_tflite` with an offset added to its input and taken away again, which rounding between them does not survive.
+    """`mlp_tflite` with an offset added to its input and taken away again: rounding between them ruins it.
 
     ADD and SUB are operators 0 and 1, the tensor between them is `raised`.
     """

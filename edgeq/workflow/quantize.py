@@ -23,8 +23,10 @@ from edgeq.workflow.plan import Wish, default_output, planned, read_model, safe_
 from edgeq.workflow.plan import write as write_plan
 
 GOLDEN_BYTES = 8 << 20
+SEARCH_REPORT = "search.html"
 LATER_STAGES = (
     "quantized.json",
+    SEARCH_REPORT,
     "bundle/manifest.json",
     "bundle/quantized.json",
     "measurement.json",
@@ -86,6 +88,7 @@ def _prepare(model: Path, target: str, data: str, output: Path | None, wish: Wis
 
 
 def _convert(job: Job, target: str, wish: Wish, resume: bool, progress: Progress) -> QuantizedModel:
+    from edgeq.report import html
     from edgeq.runtimes import preflight
 
     started = time.monotonic()
@@ -123,6 +126,8 @@ def _convert(job: Job, target: str, wish: Wish, resume: bool, progress: Progress
     found = dataclasses.replace(found, findings=tuple(findings))
     write_plan(job.folder, found.plan, job.graph, target)
     store.write(job.folder / "quantized.json", found)
+    if len(found.plan.trials) > 1:
+        store.write_bytes(job.folder / SEARCH_REPORT, html.search(found).encode())
     kept.forget(job.folder)
     return found
 
