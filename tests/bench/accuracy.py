@@ -181,9 +181,8 @@ def _put(document: dict[str, Any], job: Job, found: verdicts.Compared) -> None:
     document["models"] = [one for one in document["models"] if any(one[name] != key[name] for name in key)]
     when = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
     rows = [asdict(row) for row in found.rows]
-    document["models"].append(
-        {**key, "when": when, "rows": rows, "verdicts": [one._asdict() for one in found.verdicts]}
-    )
+    said = [one._asdict() for one in found.verdicts]
+    document["models"].append({**key, "when": when, "chance": found.chance, "rows": rows, "verdicts": said})
     document["models"].sort(key=lambda one: (SECTIONS.index(one["section"]), one["case"], one["format"]))
 
 

@@ -149,6 +149,13 @@ class Scorer:
         truth = self._reference() if self.metric == "cosine" else self.samples.truth(self.indices)
         return metrics.parts(self.metric, outputs, truth, self.samples.settings.get("labels"))
 
+    def chance(self) -> float:
+        """What naming the most frequent class scores; 0 for other metrics."""
+        if self.metric != "top1":
+            return 0.0
+        truth = self.samples.truth(self.indices)
+        return float(np.unique(truth, return_counts=True)[1].max() / len(self.indices))
+
     def spread(self) -> float:
         """Noise of the float score itself."""
         return metrics.noise(self.parts["float"], lambda rows: metrics.score(self.metric, rows))

@@ -8,9 +8,13 @@ from pathlib import Path
 
 import feeds
 import numpy as np
+import onnx
+import onnx.version_converter
 import onnxruntime
 from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
+
+PER_CHANNEL_OPSET = 13
 
 
 class Reader(CalibrationDataReader):
@@ -31,11 +35,12 @@ def quantize(model: Path, samples: Path, out: Path) -> list[str]:
     """Prepared as its guide says, then quantized."""
     logging.disable(logging.WARNING)
     with tempfile.TemporaryDirectory() as folder:
-        prepared, notes = Path(folder) / "prepared.onnx", []
+        prepared, notes = Path(folder) / "prepared.onnx", _raised(model, Path(folder) / "raised.onnx")
+        model = Path(folder) / "raised.onnx" if notes else model
         try:
             quant_pre_process(model, prepared)
         except Exception as error:  # noqa: BLE001  it raises plain Exception where symbolic shapes are too much for it
-            notes = [f"without symbolic shape inference: {str(error)[:80]}"]
+            notes.append(f"without symbolic shape inference: {str(error)[:80]}")
             quant_pre_process(model, prepared, skip_symbolic_shape=True)
         quantize_static(
             prepared,
@@ -48,6 +53,16 @@ def quantize(model: Path, samples: Path, out: Path) -> list[str]:
             calibrate_method=CalibrationMethod.MinMax,
         )
     return notes
+
+
+def _raised(model: Path, out: Path) -> list[str]:
+    """Write the model in the first operator set with a scale for each channel, which its own may not have."""
+    content = onnx.load(model)
+    opset = next(item.version for item in content.opset_import if item.domain in ("", "ai.onnx"))
+    if opset >= PER_CHANNEL_OPSET:
+        return []
+    onnx.save(onnx.version_converter.convert_version(content, PER_CHANNEL_OPSET), out)
+    return [f"operator set {opset} was raised to {PER_CHANNEL_OPSET} first"]
 
 
 if __name__ == "__main__":
