@@ -25,8 +25,6 @@ HEADROOM = 3.0
 """How far beyond the largest value seen a clip must stay: other samples reach further."""
 GAIN = 0.5
 """Expected error, relative to the one before, from which on a change is worth it: what is expected is rough."""
-ROUNDED = 0.1
-"""Square of what rounding by inputs leaves of the weights' error (mobilenet_v2: 30.5 dB instead of 20.4)."""
 _STEPS = 255.0
 _WEIGHT_STEPS = 254.0
 
@@ -102,7 +100,7 @@ def _of_reader(layer: Layer, seen: Statistics, made: Array) -> float:
     of_activations = float((errors * scaled.astype(np.float64) ** 2).sum())
     of_weights = float((steps**2).sum(axis=1) @ (squares * shares**2).sum(axis=(1, 2, 3))) * layer.weights.shape[2]
     answers = 12 * float((weights.astype(np.float64) ** 2 * squares).sum())
-    return (of_activations + ROUNDED * of_weights) / answers if answers else 0.0
+    return (of_activations + of_weights) / answers if answers else 0.0
 
 
 def as_maker(layer: Layer, made: Array) -> tuple[Array, Array | None]:
