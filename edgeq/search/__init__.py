@@ -23,7 +23,7 @@ from edgeq.search import front, kept, workers
 from edgeq.search import islands as islets
 from edgeq.search.islands import Island
 from edgeq.search.trying import Attempt, Job, attempt, open_session, write_answers
-from edgeq.types import Dataset, ModelGraph, Plan, Progress, QuantizedModel, Rejected, silent
+from edgeq.types import Cpu, Dataset, ModelGraph, Plan, Progress, QuantizedModel, Rejected, silent
 
 if TYPE_CHECKING:
     from edgeq.evaluation.scoring import Outputs
@@ -96,6 +96,7 @@ def search(
     island: Island | None = None,
     keep: Path | None = None,
     processes: int = 1,
+    cpu: Cpu | None = None,
 ) -> QuantizedModel:
     """Convert by each plan in turn until one holds; the model goes to `out`.
 
@@ -104,7 +105,7 @@ def search(
     `hear` is told the float model's answers before anything is converted, and may raise. `island` makes a plan with
     operators in float; without it there are none. `keep` is a folder in which attempts outlive this process, taken up
     again by the next call with the same one. With several `processes`, what follows the first plan is tried at once;
-    the answer is the same.
+    the answer is the same. `cpu` is the target's: notes say where this host's kernels compute otherwise.
     """
     with _folder(keep) as folder:
         reference = _float_outputs(graph, plans[0], dataset, progress)
@@ -112,7 +113,7 @@ def search(
             hear(reference)
         files = None if reference is None else write_answers(reference, folder)
         del reference
-        job = Job(graph=graph, dataset=dataset, folder=folder, max_drop=max_drop, reference=files)
+        job = Job(graph=graph, dataset=dataset, folder=folder, max_drop=max_drop, reference=files, cpu=cpu)
         run = _Run(job, processes, progress)
         early = list(itertools.takewhile(_is_integer, plans))
         run.through(early)

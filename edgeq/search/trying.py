@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 
 from edgeq import backends, datasets, planning
 from edgeq.errors import ConvertError
-from edgeq.types import Dataset, ModelGraph, Plan, Progress, QuantizedModel, silent
+from edgeq.types import Cpu, Dataset, ModelGraph, Plan, Progress, QuantizedModel, silent
 
 if TYPE_CHECKING:
     from edgeq.evaluation.scoring import Outputs
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 MOST_THREADS = 8
 KERNEL_SAMPLES = 4
+KERNEL_MACS = 200_000_000
+"""Work of the samples on which kernels are compared; reference kernels are slow."""
 HONEST_KERNELS_DB = 12.0
 """Kernels that only round otherwise stay above (mobilenet_v2: 19 dB); those that saturate fall below (kws: -2 dB)."""
 
@@ -29,7 +31,7 @@ class Job:
     """What all candidates of a search share; it can be sent to another process.
 
     `reference` are files with the float model's answers, none for a model that came quantized; `folder` is where
-    candidates are written.
+    candidates are written. `cpu` is the target's.
     """
 
     graph: ModelGraph
@@ -37,6 +39,7 @@ class Job:
     folder: Path
     max_drop: float | None = None
     reference: tuple[Path, ...] | None = None
+    cpu: Cpu | None = None
 
 
 class Attempt(NamedTuple):
@@ -98,7 +101,7 @@ def _scored(quantized: QuantizedModel, file: Path, job: Job, progress: Progress)
     outputs = scoring.collect(session, dataset, graph, dataset.evaluation, progress, step=step)
     accuracy = scoring.accuracy(dataset, reference, outputs, max_drop=job.max_drop)
     fidelity = scoring.fidelity(session.outputs, reference, outputs) if reference is not None else ()
-    notes = (*quantized.notes, *_kernel_notes(quantized.plan, file, graph, dataset))
+    notes = (*quantized.notes, *_kernel_notes(quantized.plan, file, job))
     return dataclasses.replace(quantized, accuracy=accuracy, fidelity=fidelity, notes=notes)
 
 
@@ -124,12 +127,17 @@ def write_answers(outputs: Sequence[object], folder: Path) -> tuple[Path, ...]:
     return paths
 
 
-def _kernel_notes(plan: Plan, file: Path, graph: ModelGraph, dataset: Dataset) -> Iterator[str]:
-    """Whether this host's integer kernels compute something else than the file says, as they do where they saturate."""
-    if plan.format != "onnx" or not plan.scheme.is_static:
+def _kernel_notes(plan: Plan, file: Path, job: Job) -> Iterator[str]:
+    """Whether this host's integer kernels compute something else than the file says, or than the target's would."""
+    converter = backends.find("converters", plan.format)
+    if plan.format == "onnx" and job.cpu is not None:
+        told = converter.host_differs(job.cpu, plan.scheme)
+        yield from () if told is None else (told,)
+    if not plan.scheme.is_static:
         return
-    samples = datasets.samples(dataset, graph, dataset.evaluation[:KERNEL_SAMPLES])
-    gap = backends.find("converters", "onnx").kernel_gap(file, samples)
+    count = min(max(KERNEL_MACS // max(job.graph.macs, 1), 1), KERNEL_SAMPLES)
+    samples = datasets.samples(job.dataset, job.graph, job.dataset.evaluation[:count])
+    gap = converter.kernel_gap(file, samples)
     if gap is not None and gap < HONEST_KERNELS_DB:
         yield (
             f"this host's integer kernels answer differently from the file's own arithmetic (SQNR {gap:.1f} dB): "

@@ -117,6 +117,7 @@ def _convert(job: Job, target: str, wish: Wish, resume: bool, progress: Progress
             island=functools.partial(planning.with_islands, job.planned) if wish.scheme is None else None,
             keep=keep,
             processes=wish.workers,
+            cpu=targets.load(target).cpu,
         )
     seconds = time.monotonic() - started
     found = _laid_out(found, job.graph)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from edgeq import search
 from edgeq.errors import DatasetError, OutputError
 from edgeq.testing import models
+from edgeq.types import Cpu
 
 
 def _stop_at(step: str, place: int, error: BaseException) -> Callable[[str, int, int], None]:
@@ -78,9 +80,23 @@ def test_honest_kernels_get_no_note(tmp_path: Path, make_job: Callable[..., Any]
     assert not [note for note in found.notes if "integer kernels answer differently" in note]
 
 
-def test_tflite_kernels_are_not_questioned(dense: Any, tmp_path: Path) -> None:
+def test_kernels_that_only_round_otherwise_get_no_note(dense: Any, tmp_path: Path) -> None:
     found = search.search(dense.graph, dense.only("static_wi8_ai8"), dense.dataset, tmp_path / "q.tflite")
     assert not [note for note in found.notes if "SQNR" in note]
+
+
+def test_a_target_that_adds_otherwise_than_this_host_is_told_of(tmp_path: Path, make_job: Callable[..., Any]) -> None:
+    """Signed weights on an x86 without VNNI and on an ARM: on one of the two this host's score does not hold."""
+    job = make_job(models.conv_onnx(tmp_path), models.tiny_dataset(tmp_path, channels_first=True))
+    plan = job.only("static_wi8_ai8")[0]
+    default = dataclasses.replace(plan.scheme.default, weights="int8")
+    plan = dataclasses.replace(plan, scheme=dataclasses.replace(plan.scheme, default=default))
+    told = []
+    for arch in ("x86_64", "aarch64"):
+        cpu = Cpu(arch=arch, core="any", cores=1, clock_hz=1, features=())
+        found = search.search(job.graph, [plan], job.dataset, tmp_path / f"{arch}.onnx", cpu=cpu)
+        told.append([note for note in found.notes if "VNNI" in note])
+    assert sorted(map(len, told)) == [0, 1]
 
 
 @pytest.mark.parametrize("name", ["conv.tflite", "conv.onnx"])

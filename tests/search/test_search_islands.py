@@ -157,7 +157,7 @@ def _of_twenty() -> Plan:
     from edgeq.types import PlannedMemory, Predicted, Scheme
     from edgeq.types.targets import Signature
 
-    words = {"type": "ADD", "placement": "cpu", "rule": "r", "why": "w"}
+    words: dict[str, Any] = {"type": "ADD", "placement": "cpu", "rule": "r", "why": "w"}
     return Plan(
         target="t",
         runtime="litert",
@@ -197,10 +197,9 @@ def test_noise_that_is_added_arrives_as_it_does_in_the_model(tmp_path: Path, suf
     assert len(session.inputs) == 1 + len(wanted)
     silent = [np.zeros(seen[tensor].shape, np.float32) for tensor in wanted]
     plain = search.open_session(suffix[1:], path)
-    np.testing.assert_allclose(
-        runtimes.infer(session, [*sample, *silent])[0], runtimes.infer(plain, sample)[0], atol=1e-6
-    )
+    clean = np.asarray(runtimes.infer(plain, sample)[0], np.float64)
+    np.testing.assert_allclose(np.asarray(runtimes.infer(session, [*sample, *silent])[0], np.float64), clean, atol=1e-6)
     last = wanted.index(net.graph.outputs[0])
     silent[last] = np.full_like(silent[last], 0.25)
-    noised = runtimes.infer(session, [*sample, *silent])[0]
-    np.testing.assert_allclose(noised - 0.25, runtimes.infer(plain, sample)[0], atol=1e-6)
+    noised = np.asarray(runtimes.infer(session, [*sample, *silent])[0], np.float64)
+    np.testing.assert_allclose(noised - 0.25, clean, atol=1e-6)
