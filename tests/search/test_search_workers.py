@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from edgeq.errors import DatasetError
 from edgeq.search import workers
 
 
@@ -115,6 +116,20 @@ def test_an_error_in_a_call_is_the_callers() -> None:
     with pytest.raises(ValueError, match="call 4"):
         list(workers.in_order([functools.partial(_fail, 4)], 2))
     assert multiprocessing.active_children() == []
+
+
+def _refuse() -> int:
+    raise DatasetError("sample 3 holds NaN", where="samples.npz", hint="mend it")
+
+
+def test_an_error_for_users_keeps_its_place_and_its_hint() -> None:
+    with pytest.raises(DatasetError) as caught:
+        list(workers.in_order([_refuse], 2))
+    assert (caught.value.message, caught.value.where, caught.value.hint) == (
+        "sample 3 holds NaN",
+        "samples.npz",
+        "mend it",
+    )
 
 
 def test_outside_a_worker_nothing_is_stopped() -> None:
