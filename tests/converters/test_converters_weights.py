@@ -247,7 +247,7 @@ def test_each_layer_is_stored_along_its_outputs_and_comes_back(
         assert np.abs(back - values).max() <= scale.max() / 2 * 1.001
         assert scale.max() == pytest.approx(np.abs(values).max() / 127)
     else:
-        assert sqnr_db(values, back) > 16
+        assert sqnr_db(values, back) > 15
         assert 0.6 * np.abs(values).max() / 7 < scale.max() <= np.abs(values).max() / 7 * 1.001
 
 

@@ -121,11 +121,12 @@ def _stored(item: Any, layout: Layout) -> _Stored:
 def rounded(real: NDArray[np.float32], layout: Layout) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
     """Integers, and scales: one for each place on the axis, or for each block along it of every other place.
 
-    In 4 bits the largest values are clipped where that lessens the squared error of those that share their scale.
+    In blocks of 4 bits the largest values are clipped where that lessens the squared error of their block. Not in
+    whole channels: what it takes from large weights adds up behind ReLU (vww: 12.2 dB became 8.5).
     """
     largest = _LARGEST[layout.bits]
     scales = _scales(_by_group(np.maximum, np.abs(real), layout), largest)
-    if layout.bits == 4:
+    if layout.bits == 4 and layout.block > 1:
         scales = _least_error(real, scales, layout)
     low = _LOWEST_4 if layout.bits == 4 else -largest
     stored = np.clip(np.rint(real / _spread(scales, real.shape, layout)), low, largest).astype(np.int8)
