@@ -1,8 +1,8 @@
 """The state of a calibration pass in a file: what was seen of each tensor, after how many samples.
 
 The layout is fixed, so that a file of any other size, key or digest is not ours and is not read: magic, key (32 bytes),
-samples done, tensors and bins (4 bytes each, little endian), three doubles for each tensor, its counts (8 bytes each),
-and a SHA-256 of all that.
+samples done, tensors and bins (4 bytes each, little endian), `FIGURES` doubles for each tensor, its counts (8 bytes
+each), and a SHA-256 of all that.
 """
 
 from __future__ import annotations
@@ -15,12 +15,11 @@ from typing import NamedTuple
 import numpy as np
 
 from edgeq import store
-from edgeq.quantization.observers import BINS, RangeObserver
+from edgeq.quantization.observers import BINS, FIGURES, RangeObserver
 
 SUFFIX = ".calibration"
-_MAGIC = b"edgeq calibration 1\n"
+_MAGIC = b"edgeq calibration 2\n"
 _HEAD = struct.Struct("<20s32sIII")
-_FIGURES = 3
 _DIGEST_BYTES = 32
 
 
@@ -51,14 +50,14 @@ def write(file: File, observer: RangeObserver, done: int) -> None:
 def read(file: File, observer: RangeObserver, samples: int) -> int:
     """Fill an observer with what was kept; after how many of so many samples that was, 0 where nothing fits."""
     bins = BINS if file.has_counts else 0
-    size = _HEAD.size + len(file.names) * 8 * (_FIGURES + bins) + _DIGEST_BYTES
+    size = _HEAD.size + len(file.names) * 8 * (FIGURES + bins) + _DIGEST_BYTES
     content = _content(file.path, size)
     if content is None:
         return 0
     magic, key, done, tensors, width = _HEAD.unpack_from(content)
     if (magic, key, tensors, width) != (_MAGIC, file.key, len(file.names), bins) or not 0 < done <= samples:
         return 0
-    figures = np.frombuffer(content, "<f8", tensors * _FIGURES, _HEAD.size).reshape(tensors, _FIGURES)
+    figures = np.frombuffer(content, "<f8", tensors * FIGURES, _HEAD.size).reshape(tensors, FIGURES)
     counts = np.frombuffer(content, "<i8", tensors * bins, _HEAD.size + figures.nbytes).reshape(tensors, bins)
     return done if observer.restore(file.names, figures, counts) else 0
 

@@ -6,6 +6,7 @@ layer with `groups` groups makes its outputs in as many equal parts, each from i
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias
 
@@ -63,10 +64,10 @@ class Statistics:
         wide = int(layer.weights.shape[1] * layer.weights.shape[2])
         self.layer = layer
         self.blocks = tuple((start, min(start + WIDEST, wide)) for start in range(0, wide, WIDEST))
-        self.low = np.zeros(layer.inputs, np.float32)
-        self.high = np.zeros(layer.inputs, np.float32)
+        self.low: Array = np.zeros(layer.inputs, np.float32)
+        self.high: Array = np.zeros(layer.inputs, np.float32)
         self.count = 0
-        self.sums = np.zeros((layer.groups, wide))
+        self.sums: Array = np.zeros((layer.groups, wide))
         self.products = [np.zeros((layer.groups, end - start, end - start), np.float32) for start, end in self.blocks]
         self._random = np.random.default_rng(seed)
 
@@ -88,8 +89,8 @@ class Statistics:
 
     def multiplied(self, made: Array) -> Statistics:
         """The statistics of the same channels, each multiplied by a number above 0."""
-        found = Statistics(self.layer)
-        found.count, found.low, found.high = self.count, self.low * made, self.high * made
+        found = copy.copy(self)
+        found.low, found.high = self.low * made, self.high * made
         each = np.repeat(made.reshape(self.layer.groups, -1), self.layer.weights.shape[2], axis=1)
         found.sums = self.sums * each
         found.products = [

@@ -23,6 +23,8 @@ PERCENTILE = 99.99
 CANDIDATES = 48
 ROUNDS = 2
 _CHUNK = 1 << 16
+FIGURES = 6
+"""Numbers that stand for what was seen of a tensor, its counts left out."""
 _SMALLEST_LIMIT = 2.0**-100
 
 Values: TypeAlias = NDArray[Any]
@@ -83,6 +85,9 @@ class _Seen:
     low: float
     high: float
     histogram: Histogram | None
+    lows: float = 0.0
+    highs: float = 0.0
+    updates: int = 0
 
 
 class RangeObserver:
@@ -92,8 +97,10 @@ class RangeObserver:
     side; each end is at most one bin wider than the exact percentile. `mean-squared-error` looks for the
     clipping thresholds with the least error of 8-bit rounding and clipping on the histogram; a root mean
     square error read from the histogram is at most half a bin off, so the result is never worse than min-max
-    by more than one bin. `entropy` cuts both sides at the threshold with the least divergence (see
-    `edgeq.quantization.divergence`). Bins are as wide as `Histogram` says. `symmetric` makes every range `(-t, t)`.
+    by more than one bin. `mean-min-max` is the mean of the updates' minima and of their maxima: a few samples unlike
+    all others do not widen it, but half of the samples reach beyond it. `entropy` cuts both sides at the threshold with
+    the least divergence (see `edgeq.quantization.divergence`). Bins are as wide as `Histogram` says. `symmetric` makes
+    every range `(-t, t)`.
     """
 
     def __init__(self, method: RangeMethod, *, percentile: float = PERCENTILE, symmetric: bool = False) -> None:
@@ -133,19 +140,22 @@ class RangeObserver:
             histogram = None if self._method == "min-max" else Histogram()
             seen = self._seen[name] = _Seen(low, high, histogram)
         seen.low, seen.high = min(seen.low, low), max(seen.high, high)
+        seen.lows, seen.highs, seen.updates = seen.lows + low, seen.highs + high, seen.updates + 1
         return seen
 
     def state(self, names: Sequence[str]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-        """What was seen of those tensors: (names, 3) low, high and a histogram's limit, and (names, bins) counts.
+        """What was seen of those tensors: (names, FIGURES) and (names, bins) counts.
 
+        Figures are low, high, a histogram's limit, the sums of the updates' lows and highs, and how many there were.
         NaN stands for a tensor that was not seen; without histograms there are no bins.
         """
-        figures = np.full((len(names), 3), np.nan)
+        figures = np.full((len(names), FIGURES), np.nan)
         counts = np.zeros((len(names), BINS if self.has_counts else 0), np.int64)
         for place, name in enumerate(names):
             seen = self._seen.get(name)
             if seen is not None:
-                figures[place] = seen.low, seen.high, seen.histogram.limit if seen.histogram else 0
+                limit = seen.histogram.limit if seen.histogram else 0
+                figures[place] = seen.low, seen.high, limit, seen.lows, seen.highs, seen.updates
                 if seen.histogram is not None:
                     counts[place] = seen.histogram.counts
         return figures, counts
@@ -155,10 +165,10 @@ class RangeObserver:
         if not _is_state(figures, counts) or (self.has_counts and not counts.size):
             return False
         self._seen = {}
-        for name, (low, high, limit), row in zip(names, figures.tolist(), counts, strict=True):
+        for name, (low, high, limit, lows, highs, updates), row in zip(names, figures.tolist(), counts, strict=True):
             if not math.isnan(low):
                 histogram = Histogram(limit, row.astype(np.int64)) if self.has_counts else None
-                self._seen[name] = _Seen(low, high, histogram)
+                self._seen[name] = _Seen(low, high, histogram, lows, highs, int(updates))
         return True
 
     def ranges(self) -> dict[str, Range]:
@@ -170,12 +180,14 @@ class RangeObserver:
 def _is_state(figures: NDArray[np.float64], counts: NDArray[np.int64]) -> bool:
     """Whether these could be figures of an observer: ends in order, limits that are powers of two, no count below 0."""
     seen = ~np.isnan(figures).any(axis=1)
-    low, high, limit = figures[seen].T
+    low, high, limit, lows, highs, updates = figures[seen].T
     with np.errstate(over="ignore", invalid="ignore"):
         reach = np.maximum(-low, high)
     powers = np.frexp(limit)[0] == 0.5  # its fraction, of a power of two
     has_limits = bool(np.all(powers & (limit > reach))) if counts.size else True
-    return bool(np.isfinite(figures[seen]).all() and np.all(low <= high) and has_limits and np.all(counts >= 0))
+    are_sums = np.all((updates >= 1) & (updates == np.rint(updates)) & (lows <= highs))
+    is_finite = np.isfinite(figures[seen]).all()
+    return bool(is_finite and are_sums and np.all(low <= high) and has_limits and np.all(counts >= 0))
 
 
 def _with_zero(low: float, high: float, symmetric: bool) -> Range:
@@ -188,6 +200,10 @@ def _with_zero(low: float, high: float, symmetric: bool) -> Range:
 
 def _min_max(seen: _Seen, _percentile: float, symmetric: bool) -> Range:
     return _with_zero(seen.low, seen.high, symmetric)
+
+
+def _mean_min_max(seen: _Seen, _percentile: float, symmetric: bool) -> Range:
+    return _with_zero(seen.lows / seen.updates, seen.highs / seen.updates, symmetric)
 
 
 def _percentiles(seen: _Seen, percentile: float, symmetric: bool) -> Range:
@@ -230,6 +246,7 @@ def _histogram(seen: _Seen) -> Histogram:
 
 _CHOICES: dict[str, Callable[[_Seen, float, bool], Range]] = {
     "min-max": _min_max,
+    "mean-min-max": _mean_min_max,
     "percentile": _percentiles,
     "mean-squared-error": _least_error,
     "entropy": _least_divergence,

@@ -8,7 +8,7 @@ from typing import Literal
 from edgeq.types.targets import Signature
 
 FLOAT32 = Signature(activations="float32", weights="float32", bias="float32")
-RangeMethod = Literal["min-max", "percentile", "mean-squared-error", "entropy"]
+RangeMethod = Literal["min-max", "mean-min-max", "percentile", "mean-squared-error", "entropy"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

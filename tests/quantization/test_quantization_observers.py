@@ -237,6 +237,22 @@ def test_doubles_beyond_float32_are_refused() -> None:
         RangeObserver("percentile").update("t", np.array([1e300]))
 
 
+def test_mean_min_max_lets_every_sample_count_alike() -> None:
+    calm, wild = np.array([-1.0, 2.0], np.float32), np.array([-100.0, 5.0], np.float32)
+    assert observe("mean-min-max", [calm, calm, calm, wild]) == pytest.approx((-25.75, 2.75))
+
+
+def test_mean_min_max_holds_zero() -> None:
+    assert observe("mean-min-max", [np.array([3.0], np.float32), np.array([5.0], np.float32)]) == (0, 4)
+    assert observe("mean-min-max", [np.array([-3.0], np.float32), np.array([1.0], np.float32)]) == (-1, 0)
+
+
+@given(streams(finite))
+def test_mean_min_max_is_never_wider_than_min_max(stream: list[Array]) -> None:
+    (low, high), (least, most) = observe("mean-min-max", stream), observe("min-max", stream)
+    assert least - abs(least) * 1e-9 <= low <= 0 <= high <= most + abs(most) * 1e-9
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_nothing_seen_and_empty_arrays_give_no_range(method: RangeMethod) -> None:
     observer = RangeObserver(method)
@@ -252,7 +268,7 @@ def test_shapes_types_and_names(method: RangeMethod) -> None:
     observer.update("b", np.ones((1, 5, 5), np.float64).transpose(2, 0, 1))
     ranges = observer.ranges()
     assert list(ranges) == ["b", "a"]
-    assert ranges["b"] == pytest.approx((0, 23), rel=0.05)
+    assert ranges["b"] == pytest.approx((0, 12 if method == "mean-min-max" else 23), rel=0.05)
     assert ranges["a"] == (-1, 0)
 
 

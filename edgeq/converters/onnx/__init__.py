@@ -24,7 +24,7 @@ from edgeq.converters.onnx import calibration, floating, improve, prepare, stati
 from edgeq.converters.onnx.kernels import host_differs, kernel_gap, kernels
 from edgeq.errors import ConvertError, ModelError
 from edgeq.runtimes import onnxruntime as runtime
-from edgeq.types import Dataset, ModelGraph, Plan, Port, Progress, QuantizedModel, Signature, silent
+from edgeq.types import Dataset, ModelGraph, Plan, Port, Progress, QuantizedModel, RangeMethod, Signature, silent
 
 __all__ = ["convert", "host_differs", "kernel_gap", "kernels"]
 
@@ -177,18 +177,34 @@ def _static(job: _Job) -> Made:
     )
     nodes = [node for node in model.graph.node if node.name in names]
     _keep(job, model)
-    found = _ranges(job, model, static.float_activations(model, nodes))
-    ready = static.measurable(model, nodes, found)
-    if not ready:
-        raise ConvertError("holds no operator that can be quantized statically", where=where)
-    kept = [node.op_type for node in model.graph.node if node.name not in {node.name for node in ready}]
-    made = prepare.guarded(where, "quantize it", lambda: static.quantized(model, ready, found, job.plan.scheme))
-    improve.correct(made, known, job.progress)
+    made, kept = _made(job, model, nodes, job.plan.scheme.ranges, known)
+    if improving.has_rival(job.plan, known, len(_dataset(job).calibration)):
+        rival, _ = _made(job, model, nodes, improving.RIVAL, known)
+        if improve.is_nearer(made, rival, known, *looked, job.folder, where):
+            made, more = rival, [*more, f"ranges by {improving.RIVAL} bring answers nearer to float"]
     if static.is_transformer(made) and all(one.placement in ("cpu", "float") for one in job.plan.operators):
         count = tables.shrink(made, {node.name for node in made.graph.node})
         more += listed("tables in 8 bits", Counter({"Gather": count} if count else {}))
     prepare.check_size(made, where)
-    return made.SerializeToString(), [*notes, *more, *listed("computed in float", Counter(kept))]
+    return made.SerializeToString(), [*notes, *more, *listed("computed in float", kept)]
+
+
+def _made(
+    job: _Job, model: Any, nodes: list[Any], method: RangeMethod, known: improving.Known
+) -> tuple[Any, Counter[str]]:
+    """The quantized model with its weights rounded anew, and what is computed in float."""
+    where = job.graph.path
+    found = _ranges(job, model, static.float_activations(model, nodes), method, is_reread=bool(known.layers))
+    ready = static.measurable(model, nodes, found)
+    if not ready:
+        raise ConvertError("holds no operator that can be quantized statically", where=where)
+    names = {node.name for node in ready}
+    kept = Counter(node.op_type for node in model.graph.node if node.name not in names)
+    fresh = type(model)()
+    fresh.CopyFrom(model)
+    made = prepare.guarded(where, "quantize it", lambda: static.quantized(fresh, ready, found, job.plan.scheme))
+    improve.correct(made, known, job.progress)
+    return made, kept
 
 
 def _keep(job: _Job, model: Any) -> None:
@@ -234,10 +250,11 @@ def _dataset(job: _Job) -> Dataset:
     return job.dataset
 
 
-def _ranges(job: _Job, model: Any, names: set[str]) -> observing.Ranges:
+def _ranges(job: _Job, model: Any, names: set[str], method: RangeMethod, *, is_reread: bool) -> observing.Ranges:
+    """Ranges by that method; with `is_reread` a second method costs no second pass."""
     given = observing.shown(_dataset(job), job.graph, is_kept=job.state is not None)
-    method, where = job.plan.scheme.ranges, job.graph.path
-    return calibration.ranges(model, names, given, method, job.folder, job.progress, where, job.state)
+    state = job.state or (job.folder if is_reread else None)
+    return calibration.ranges(model, names, given, method, job.folder, job.progress, job.graph.path, state)
 
 
 def _kernel_notes(path: Path, plan: Plan) -> list[str]:

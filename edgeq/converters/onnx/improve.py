@@ -48,10 +48,21 @@ def improved(
         if not changed:
             return model, known, []
         made = reading.written(model, [one for name, one in after.layers.items() if one is not layers[name]])
-        checked = calibration.watch(made, (), samples(len(known.answers)), folder, where)
+        checked = calibration.watch(made, (), samples(improving.CHECKED), folder, where)
         is_kept = improving.is_faithful(known, [[seen[name] for name in outputs] for seen in checked])
     notes = improving.note(changed, len(places), is_kept=is_kept)
     return (made, after, notes) if is_kept else (model, known, notes)
+
+
+def is_nearer(first: Any, second: Any, known: Known, samples: Samples, count: int, folder: Path, where: str) -> bool:
+    """Whether a second quantized model answers clearly nearer to float than a first one."""
+    found = []
+    with prepare.blaming(where):
+        for made in (first, second):
+            names = [item.name for item in made.graph.output]
+            stream = calibration.watch(made, (), samples(count), folder, where)
+            found.append([[seen[name] for name in names] for seen in stream])
+    return improving.is_nearer(known, *found)
 
 
 def correct(made: Any, known: Known, progress: Progress) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable
 from typing import Any
@@ -122,7 +123,7 @@ def written(model: Any, changed: Iterable[Layer]) -> Any:
 
 def channel_sites(model: Any, known: dict[str, Layer]) -> list[Site]:
     """Where channels may be multiplied."""
-    constants = {item.name: _values(item) for item in model.graph.initializer}
+    constants = {item.name: item for item in model.graph.initializer}
     shapes = _shapes(model)
     ties = [_tie(node, constants, shapes) for node in model.graph.node if node.name not in known]
     outside = {item.name for item in (*model.graph.input, *model.graph.output)} | constants.keys()
@@ -135,11 +136,11 @@ def channel_sites(model: Any, known: dict[str, Layer]) -> list[Site]:
     return sites(known, ties, outside)
 
 
-def _tie(node: Any, constants: dict[str, Array], shapes: dict[str, tuple[int, ...]]) -> Tie:
+def _tie(node: Any, constants: dict[str, Any], shapes: dict[str, tuple[int, ...]]) -> Tie:
     """How a node that is no layer binds what it reads to what it makes."""
     read, made = tuple(name for name in node.input if name), tuple(name for name in node.output if name)
     if node.op_type == "Clip" and len(read) == 3 and _is_bound(constants, read):
-        return Tie(read[:1], made, float(constants[read[2]].reshape(())))
+        return Tie(read[:1], made, _number(constants[read[2]]))
     if node.op_type in ("Flatten", "Reshape") and _is_flattened(node, shapes):
         return Tie(read[:1], made, None)
     if node.op_type in _ALIKE and len({_channels(shapes.get(name, ())) for name in (*read, *made)}) == 1:
@@ -147,11 +148,15 @@ def _tie(node: Any, constants: dict[str, Array], shapes: dict[str, tuple[int, ..
     return Tie(read, made, None, is_free=False)
 
 
-def _is_bound(constants: dict[str, Array], read: tuple[str, ...]) -> bool:
+def _is_bound(constants: dict[str, Any], read: tuple[str, ...]) -> bool:
     """Whether a Clip is a ReLU that ends at a positive number."""
-    if not all(name in constants and constants[name].size == 1 for name in read[1:]):
+    if not all(name in constants and math.prod(constants[name].dims) == 1 for name in read[1:]):
         return False
-    return float(constants[read[1]].reshape(())) == 0 and float(constants[read[2]].reshape(())) > 0
+    return _number(constants[read[1]]) == 0 and _number(constants[read[2]]) > 0
+
+
+def _number(item: Any) -> float:
+    return float(_values(item).reshape(()))
 
 
 def _is_flattened(node: Any, shapes: dict[str, tuple[int, ...]]) -> bool:

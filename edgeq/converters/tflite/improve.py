@@ -43,7 +43,7 @@ def improved(
     if not changed:
         return known, []
     reading.write(model, [one for name, one in after.layers.items() if one is not layers[name]])
-    checked = _watch(model, (), outputs, samples(len(known.answers)))
+    checked = _watch(model, (), outputs, samples(improving.CHECKED))
     is_kept = improving.is_faithful(known, [[seen[name] for name in outputs] for seen in checked])
     if not is_kept:
         reading.write(model, layers.values())
