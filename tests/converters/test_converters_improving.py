@@ -207,7 +207,7 @@ def test_samples_that_are_looked_at_are_spread(tmp_path: Path) -> None:
 def test_layers_are_looked_at_for_a_corrected_scheme(tmp_path: Path) -> None:
     graph, dataset = bound(tiny.conv_tflite(tmp_path), tiny.tiny_dataset(tmp_path))
     plan = static_plan(graph)
-    for macs, count in ((improving.WORK_MACS, improving.FEWEST), (improving.WORK_MACS // 10, 10)):
+    for macs, count in ((improving.WORK_MACS, improving.FEWEST), (improving.WORK_MACS // 14, 14)):
         assert improving.spread(dataset, replace(graph, macs=macs), plan)[1] == count
     assert improving.spread(dataset, graph, plain(plan))[1] == 0
 
@@ -221,6 +221,88 @@ def test_otherwise_a_model_is_converted_as_it_is(tmp_path: Path, suffix: str, re
     request.getfixturevalue("unimproved")
     without = converted(graph, dataset, tmp_path / f"without{suffix}", plan)
     assert simple.artifact.sha256 == without.artifact.sha256 != improved.artifact.sha256
+
+
+# --- ranges that most samples are better off with ---------------------------------------------
+
+
+def with_one_wild_sample(folder: Path, count: int) -> tuple[ModelGraph, Dataset]:
+    """One calibration sample reaches 300 times as far as the others, and is none of those that are looked at."""
+    description = tiny.tiny_dataset(folder, count=4 * count, channels_first=True)
+    held = dict(np.load(folder / "samples.npz"))
+    held["x"][1] *= 300
+    np.savez(folder / "samples.npz", **held)
+    return bound(tiny.conv_onnx(folder), description)
+
+
+def test_a_sample_unlike_all_others_does_not_set_the_ranges(tmp_path: Path) -> None:
+    graph, dataset = with_one_wild_sample(tmp_path, 64)
+    plan = static_plan(graph)
+    made = converted(graph, dataset, tmp_path / "made.onnx", plan)
+    assert any(improving.RIVAL in note for note in made.notes)
+    few = replace(dataset, calibration=dataset.calibration[: improving.MANY - 1])
+    alone = converted(graph, few, tmp_path / "alone.onnx", plan)
+    assert not any(improving.RIVAL in note for note in alone.notes)
+    wanted = answers(Path(graph.path), graph, dataset)
+    gains = [sqnr_db(wanted, answers(tmp_path / f"{name}.onnx", graph, dataset)) for name in ("made", "alone")]
+    assert gains[0] > gains[1] + 6
+
+
+def test_ranges_of_an_uncorrected_scheme_stay_the_plans(tmp_path: Path) -> None:
+    graph, dataset = with_one_wild_sample(tmp_path, 64)
+    found = converted(graph, dataset, tmp_path / "plain.onnx", plain(static_plan(graph)))
+    assert not any(improving.RIVAL in note for note in found.notes)
+
+
+def test_the_second_method_reads_no_sample_again(tmp_path: Path) -> None:
+    graph, dataset = with_one_wild_sample(tmp_path, 64)
+    told: list[tuple[str, int, int]] = []
+    converter = backends.find("converters", "onnx")
+    out = tmp_path / "q.onnx"
+    converter.convert(graph, static_plan(graph), dataset, out, progress=lambda *step: told.append(step))
+    assert [done for name, done, _ in told if name == "calibrate"].count(1) == 1
+
+
+def test_rounded_weights_are_found_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    graph, dataset = with_one_wild_sample(tmp_path, 64)
+    asked: list[str] = []
+    honest = improving.rounding.rounded
+
+    def listening(layer: Any, *rest: Any, **named: Any) -> Array:
+        asked.append(layer.name)
+        return honest(layer, *rest, **named)
+
+    monkeypatch.setattr(improving.rounding, "rounded", listening)
+    made = converted(graph, dataset, tmp_path / "q.onnx")
+    assert any(improving.RIVAL in note for note in made.notes)
+    assert len(asked) == len(set(asked)) > 0
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "nearer"),
+    [
+        ([1, 1, 1, 1], [0.5, 0.5, 0.5, 0.5], True),
+        ([1, 1, 1, 1], [0.5, 0.5, 0.5, 1.1], True),
+        ([1, 1, 1, 1], [0.1, 0.1, 1.1, 1.1], False),  # half of the samples only
+        ([1, 1, 1, 9], [0.9, 0.9, 0.9, 9.5], False),  # most of them, but not all together
+        ([1, 1, 1, 1], [0.99, 0.99, 0.99, 0.99], False),  # not clearly
+        ([1, 1, 1, 1], [0.5, 0.5, 0.5, np.nan], False),
+    ],
+)
+def test_a_rival_must_be_nearer_in_all_and_for_most(before: list[float], after: list[float], nearer: bool) -> None:
+    known = improving.Known({}, {}, [[np.zeros(3, np.float32)]] * 4)
+    first, second = ([[np.full(3, gap)] for gap in gaps] for gaps in (before, after))
+    assert improving.is_nearer(known, first, second) is nearer
+
+
+def test_rivals_are_for_corrected_schemes_with_many_samples(tmp_path: Path) -> None:
+    plan = static_plan(bound(tiny.conv_onnx(tmp_path), tiny.tiny_dataset(tmp_path, channels_first=True))[0])
+    known = improving.Known({}, {}, [[np.zeros(3)]])
+    assert improving.has_rival(plan, known, improving.MANY)
+    assert not improving.has_rival(plan, known, improving.MANY - 1)
+    assert not improving.has_rival(plan, improving.Known({}, {}), improving.MANY)
+    own = replace(plan, scheme=replace(plan.scheme, ranges=improving.RIVAL))
+    assert not improving.has_rival(own, known, improving.MANY)
 
 
 # --- what is read of the models ---------------------------------------------------------------

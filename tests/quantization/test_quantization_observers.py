@@ -248,7 +248,7 @@ def test_mean_min_max_holds_zero() -> None:
 
 
 @given(streams(finite))
-def test_mean_min_max_is_never_wider_than_min_max(stream: list[Array]) -> None:
+def test_mean_min_max_is_never_wider_than_min_max(stream: list[Floats]) -> None:
     (low, high), (least, most) = observe("mean-min-max", stream), observe("min-max", stream)
     assert least - abs(least) * 1e-9 <= low <= 0 <= high <= most + abs(most) * 1e-9
 
