@@ -295,6 +295,22 @@ def test_figures_that_were_read_never_decide(bench: dict[str, ModuleType]) -> No
     assert all(bar["holds"] is None for bar in bars if "read from peers.md" in bar["what"])
 
 
+def test_a_peer_that_is_better_than_float_is_named_so(bench: dict[str, ModuleType]) -> None:
+    rows = [made(bench, "float", 0.0), made(bench, "ort", -0.05), made(bench, "edgeq", 0.01)]
+    (verdict,) = bench["verdicts"].compared(rows, Noise()).verdicts
+    assert verdict.is_lucky
+    bars = [bar for bar in bench["verdicts"].bars(document(bench, rows)) if bar["holds"] is False]
+    assert any("better than float itself" in bar["told"] for bar in bars)
+
+
+@pytest.mark.parametrize(("read", "holds"), [(0.90004, True), (0.9283, True), (0.9285, False)])
+def test_figures_that_were_read_are_rounded(bench: dict[str, ModuleType], read: float, holds: bool) -> None:
+    """Noise of 0.02 on either side, and half of the fourth digit."""
+    peer = made(bench, "nncf", None, problem="not run", read={"score": read})
+    rows = [made(bench, "float", 0.0), peer, made(bench, "edgeq", 0.0)]
+    assert bench["verdicts"].compared(rows, Noise()).verdicts[0].holds is holds
+
+
 def test_a_peer_that_failed_is_no_peer(bench: dict[str, ModuleType]) -> None:
     rows = [made(bench, "float", 0.0), made(bench, "ort", None, problem="fails: x"), made(bench, "edgeq", 0.0)]
     assert bench["verdicts"].compared(rows, Noise()).verdicts == []
