@@ -31,11 +31,12 @@ FAITHFUL_DB = 35.0
 
 RIVAL: RangeMethod = "mean-min-max"
 """Ranges that are tried against the plan's: tight where few samples reach far (mobilenet_v2), too tight elsewhere."""
+RIVAL_NOTE = f"ranges by {RIVAL} bring answers nearer to float"
 MANY = 50
 """Calibration samples from which on a mean of their extremes says something of others."""
 LESS = 0.9
 """Squared error, relative to that by the plan's ranges, that the rival must stay below ..."""
-VOTE = 0.75
+VOTE = 2 / 3
 """... and the share of samples whose answers must come nearer: a sum alone hangs on one or two of them."""
 
 Samples: TypeAlias = Callable[[int], Iterable[tuple[Array, ...]]]

@@ -226,25 +226,26 @@ def test_otherwise_a_model_is_converted_as_it_is(tmp_path: Path, suffix: str, re
 # --- ranges that most samples are better off with ---------------------------------------------
 
 
-def with_one_wild_sample(folder: Path, count: int) -> tuple[ModelGraph, Dataset]:
+def with_one_wild_sample(folder: Path, count: int, suffix: str = ".onnx") -> tuple[ModelGraph, Dataset]:
     """One calibration sample reaches 300 times as far as the others, and is none of those that are looked at."""
-    description = tiny.tiny_dataset(folder, count=4 * count, channels_first=True)
+    description = tiny.tiny_dataset(folder, count=4 * count, channels_first=suffix == ".onnx")
     held = dict(np.load(folder / "samples.npz"))
     held["x"][1] *= 300
     np.savez(folder / "samples.npz", **held)
-    return bound(tiny.conv_onnx(folder), description)
+    return bound((tiny.conv_onnx if suffix == ".onnx" else tiny.conv_tflite)(folder), description)
 
 
-def test_a_sample_unlike_all_others_does_not_set_the_ranges(tmp_path: Path) -> None:
-    graph, dataset = with_one_wild_sample(tmp_path, 64)
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_sample_unlike_all_others_does_not_set_the_ranges(tmp_path: Path, suffix: str) -> None:
+    graph, dataset = with_one_wild_sample(tmp_path, 64, suffix)
     plan = static_plan(graph)
-    made = converted(graph, dataset, tmp_path / "made.onnx", plan)
+    made = converted(graph, dataset, tmp_path / f"made{suffix}", plan)
     assert any(improving.RIVAL in note for note in made.notes)
     few = replace(dataset, calibration=dataset.calibration[: improving.MANY - 1])
-    alone = converted(graph, few, tmp_path / "alone.onnx", plan)
+    alone = converted(graph, few, tmp_path / f"alone{suffix}", plan)
     assert not any(improving.RIVAL in note for note in alone.notes)
     wanted = answers(Path(graph.path), graph, dataset)
-    gains = [sqnr_db(wanted, answers(tmp_path / f"{name}.onnx", graph, dataset)) for name in ("made", "alone")]
+    gains = [sqnr_db(wanted, answers(tmp_path / f"{name}{suffix}", graph, dataset)) for name in ("made", "alone")]
     assert gains[0] > gains[1] + 6
 
 
@@ -254,11 +255,12 @@ def test_ranges_of_an_uncorrected_scheme_stay_the_plans(tmp_path: Path) -> None:
     assert not any(improving.RIVAL in note for note in found.notes)
 
 
-def test_the_second_method_reads_no_sample_again(tmp_path: Path) -> None:
-    graph, dataset = with_one_wild_sample(tmp_path, 64)
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_the_second_method_reads_no_sample_again(tmp_path: Path, suffix: str) -> None:
+    graph, dataset = with_one_wild_sample(tmp_path, 64, suffix)
     told: list[tuple[str, int, int]] = []
-    converter = backends.find("converters", "onnx")
-    out = tmp_path / "q.onnx"
+    converter = backends.find("converters", graph.format)
+    out = tmp_path / f"q{suffix}"
     converter.convert(graph, static_plan(graph), dataset, out, progress=lambda *step: told.append(step))
     assert [done for name, done, _ in told if name == "calibrate"].count(1) == 1
 

@@ -181,7 +181,7 @@ def _static(job: _Job) -> Made:
     if improving.has_rival(job.plan, known, len(_dataset(job).calibration)):
         rival, _ = _made(job, model, nodes, improving.RIVAL, known)
         if improve.is_nearer(made, rival, known, *looked, job.folder, where):
-            made, more = rival, [*more, f"ranges by {improving.RIVAL} bring answers nearer to float"]
+            made, more = rival, [*more, improving.RIVAL_NOTE]
     if static.is_transformer(made) and all(one.placement in ("cpu", "float") for one in job.plan.operators):
         count = tables.shrink(made, {node.name for node in made.graph.node})
         more += listed("tables in 8 bits", Counter({"Gather": count} if count else {}))

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from edgeq.converters import improving
 from edgeq.converters.improving import Known, Samples
-from edgeq.converters.onnx import calibration, prepare
+from edgeq.converters.onnx import calibration, prepare, static
 from edgeq.converters.onnx import layers as reading
 from edgeq.quantization.rounding import Grid
 from edgeq.types import Progress
@@ -33,9 +33,10 @@ def improved(
 ) -> tuple[Any, Known, list[str]]:
     """The model with equalized channels, the layers among those nodes with what they read, and notes.
 
-    Weights with one scale for all outputs would pay for channels that are raised where they are made.
+    Weights with one scale for all outputs would pay for channels that are raised where they are made. A transformer
+    stays as it is: nearly all of its noise comes from activations (MiniLM: 21.4 dB, 34.7 dB from weights).
     """
-    if not count:
+    if not count or static.is_transformer(model):
         return model, Known({}, {}), []
     layers = {name: layer for name, layer in reading.layers(model).items() if name in names}
     sources = {layer.source for layer in layers.values()}

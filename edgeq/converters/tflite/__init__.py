@@ -8,6 +8,7 @@ better with the same ranges, takes five times as long, and fails on LSTM.
 from __future__ import annotations
 
 import contextlib
+import functools
 import struct
 import tempfile
 import time
@@ -27,7 +28,7 @@ from edgeq.converters.tflite.recipe import RecipeManager, recipe
 from edgeq.converters.tflite.restore import float_weights, type_name
 from edgeq.errors import ConvertError, ModelError
 from edgeq.runtimes import litert
-from edgeq.types import Dataset, ModelGraph, Plan, Port, Progress, QuantizedModel, Signature, silent
+from edgeq.types import Dataset, ModelGraph, Plan, Port, Progress, QuantizedModel, RangeMethod, Signature, silent
 
 __all__ = ["convert", "kernel_gap"]
 
@@ -110,24 +111,20 @@ def _quantized(job: Job) -> tuple[bytes, list[str]]:
     places = _exceptions(job, model, made_before)
     cells = _cells(model, places)
     notes = [_restored_note(restored)] if restored else []
-    known, found = None, {}
-    if job.plan.scheme.is_static:
-        known, more = improve.improved(
-            model,
-            *improving.spread(_dataset(job), job.graph, job.plan),
-            job.progress,
-            is_per_channel=improving.is_per_channel(job.plan),
-        )
+    known = improving.Known({}, {})
+    samples, count = improving.spread(_dataset(job), job.graph, job.plan) if job.plan.scheme.is_static else (None, 0)
+    if samples is not None:
+        is_per_channel = improving.is_per_channel(job.plan)
+        known, more = improve.improved(model, samples, count, job.progress, is_per_channel=is_per_channel)
         notes += more
-        found = _ranges(job, model, names, flatbuffer.dump(model))
     _keep(job, model, names)
-    codes = stand_in.put(model, job.plan.scheme.default.activations)
-    made = _quantize(job.graph.path, flatbuffer.dump(model), recipe(job.plan.scheme, model, places), found)
-    stand_in.take(made, codes)
-    bias.repair(model, made)
-    recurrent.shrink(made, cells)
-    if known is not None:
-        improve.correct(made, known, job.progress)
+    with tempfile.TemporaryDirectory(prefix="edgeq-") as folder:
+        make = functools.partial(_made, job, flatbuffer.dump(model), names, places, cells, known, Path(folder))
+        made = make(job.plan.scheme.ranges)
+        if samples is not None and improving.has_rival(job.plan, known, len(_dataset(job).calibration)):
+            rival = make(improving.RIVAL)
+            if improve.is_nearer(made, rival, known, samples, count):
+                made, notes = rival, [*notes, improving.RIVAL_NOTE]
     flatbuffer.open_added(made)
     flatbuffer.restore_names(made, names)
     flatbuffer.tidy(made)
@@ -136,6 +133,31 @@ def _quantized(job: Job) -> tuple[bytes, list[str]]:
     if job.plan.scheme.default.weights == "int4":
         notes += _wide_notes(made)
     return flatbuffer.dump(made), notes
+
+
+def _made(
+    job: Job,
+    content: bytes,
+    names: flatbuffer.Names,
+    places: dict[int, Signature],
+    cells: set[str],
+    known: improving.Known,
+    folder: Path,
+    method: RangeMethod,
+) -> Any:
+    """The float model `content` as litert-quantizer writes it, repaired and rounded anew; names stay numbered."""
+    model = flatbuffer.parse(content)
+    found: observing.Ranges = {}
+    if job.plan.scheme.is_static:
+        state = job.state or (folder if known.answers else None)  # a second method then costs no second pass
+        found = _ranges(job, model, names, content, method, state)
+    codes = stand_in.put(model, job.plan.scheme.default.activations)
+    made = _quantize(job.graph.path, flatbuffer.dump(model), recipe(job.plan.scheme, model, places), found)
+    stand_in.take(made, codes)
+    bias.repair(model, made)
+    recurrent.shrink(made, cells)
+    improve.correct(made, known, job.progress)
+    return made
 
 
 def _keep(job: Job, model: Any, names: flatbuffer.Names) -> None:
@@ -179,15 +201,16 @@ def _dataset(job: Job) -> Dataset:
     return job.dataset
 
 
-def _ranges(job: Job, model: Any, names: flatbuffer.Names, content: bytes) -> observing.Ranges:
+def _ranges(
+    job: Job, model: Any, names: flatbuffer.Names, content: bytes, method: RangeMethod, state: Path | None
+) -> observing.Ranges:
     given = observing.shown(_dataset(job), job.graph, is_kept=job.state is not None)
     labels = calibration.activation_labels(model, names)
     with tempfile.TemporaryDirectory(prefix="edgeq-") as folder:
         path = Path(folder) / "numbered.tflite"
         with store.writing(path):
             path.write_bytes(content)
-        method, where = job.plan.scheme.ranges, job.graph.path
-        return calibration.ranges(path, labels, given, method, job.progress, where, job.state)
+        return calibration.ranges(path, labels, given, method, job.progress, job.graph.path, state)
 
 
 def _quantize(path: str, content: bytes, settings: RecipeManager, found: observing.Ranges) -> Any:

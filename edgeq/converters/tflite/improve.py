@@ -17,7 +17,7 @@ from edgeq.converters.improving import Known, Samples
 from edgeq.converters.tflite import layers as reading
 from edgeq.converters.tflite.restore import type_name
 from edgeq.quantization.rounding import Grid
-from edgeq.runtimes import encode, litert
+from edgeq.runtimes import encode, infer, litert
 from edgeq.types import Progress
 
 Array = NDArray[Any]
@@ -54,15 +54,30 @@ def _watch(
     model: Any, names: Container[str], outputs: Sequence[str], samples: Iterable[tuple[Array, ...]]
 ) -> Iterator[Mapping[str, Array]]:
     """Those tensors' values, and the outputs', sample by sample."""
-    with tempfile.TemporaryDirectory(prefix="edgeq-") as folder:
-        path = Path(folder) / "float.tflite"
-        with store.writing(path):
-            path.write_bytes(flatbuffer.dump(model))
-        session = litert.open(path, threads=_THREADS, preserve=names != ())
+    session = _session(model, preserve=names != ())
     for sample in samples:
         answers = session.run([encode(port, real) for port, real in zip(session.inputs, sample, strict=True)])
         seen = dict(session.tensors(names)) if names != () else {}
         yield seen | dict(zip(outputs, answers, strict=True))
+
+
+def _session(model: Any, *, preserve: bool) -> litert.LiteRtSession:
+    with tempfile.TemporaryDirectory(prefix="edgeq-") as folder:
+        path = Path(folder) / "model.tflite"
+        with store.writing(path):
+            path.write_bytes(flatbuffer.dump(model))
+        return litert.open(path, threads=_THREADS, preserve=preserve)
+
+
+def is_nearer(first: Any, second: Any, known: Known, samples: Samples, count: int) -> bool:
+    """Whether a second quantized model answers clearly nearer to float than a first one."""
+    return improving.is_nearer(known, *(_answers(made, samples(count)) for made in (first, second)))
+
+
+def _answers(made: Any, samples: Iterable[tuple[Array, ...]]) -> Iterator[Sequence[Array]]:
+    session = _session(made, preserve=False)
+    for sample in samples:
+        yield infer(session, sample)
 
 
 def correct(made: Any, known: Known, progress: Progress) -> None:
