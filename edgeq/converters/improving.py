@@ -20,7 +20,7 @@ from edgeq.types import Dataset, ModelGraph, Plan, Progress, RangeMethod
 Array = NDArray[Any]
 SAMPLES = 32
 """Most calibration samples from which layers' statistics are taken."""
-FEWEST = 12
+FEWEST = 10
 """And how many at least; a large model has many positions to each."""
 WORK_MACS = 1_600_000_000
 """What looking at layers may cost, in multiply-accumulates of the model, beyond the fewest samples."""
