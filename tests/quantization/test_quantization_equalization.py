@@ -178,10 +178,11 @@ def test_weights_of_dead_channels_do_not_stand_in_the_way(weight: float) -> None
 def test_dead_channels_of_depthwise_readers_do_not_stand_in_the_way() -> None:
     """Each channel has weights of its own; those of a channel that is always 0 decide nothing."""
     random = np.random.default_rng(0)
-    weights = random.normal(size=(WIDTH, 1, 1)).astype(np.float32)
+    spread = np.geomspace(1 / 64, 64, WIDTH)
+    weights = (random.normal(size=WIDTH) / spread).astype(np.float32).reshape(WIDTH, 1, 1)  # all answers matter alike
     weights[3] = 1e6
     reader = replace(dense("second", WIDTH, 1, 1), weights=weights, groups=WIDTH)
-    hidden = (random.uniform(0, 1, (200, WIDTH)) * np.geomspace(1 / 64, 64, WIDTH)).astype(np.float32)
+    hidden = (random.uniform(0, 1, (200, WIDTH)) * spread).astype(np.float32)
     hidden[:, 3] = 0
     seen = Statistics(reader)
     seen.update(hidden)
