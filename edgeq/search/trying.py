@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from edgeq.runtimes import Session
 
 MOST_THREADS = 8
+CALIBRATION = "calibration"
+"""Folder of what was observed on calibration samples, which all candidates share."""
 KERNEL_SAMPLES = 4
 KERNEL_MACS = 200_000_000
 """Work of the samples on which kernels are compared; reference kernels are slow."""
@@ -85,7 +87,8 @@ def attempt(job: Job, plan: Plan, file: Path, progress: Progress = silent) -> At
     started = time.monotonic()
     converter = backends.find("converters", job.graph.format)
     try:
-        made = converter.convert(job.graph, plan, job.dataset, file, progress=progress)
+        state = job.folder / CALIBRATION
+        made = converter.convert(job.graph, plan, job.dataset, file, progress=progress, state=state)
     except ConvertError as error:
         return Attempt(plan, file, why=error.message, seconds=time.monotonic() - started)
     scored = _scored(made, file, job, progress)

@@ -182,11 +182,21 @@ def _static(job: _Job) -> Made:
         rival, _ = _made(job, model, nodes, improving.RIVAL, known)
         if improve.is_nearer(made, rival, known, *looked, job.folder, where):
             made, more = rival, [*more, improving.RIVAL_NOTE]
-    if static.is_transformer(made) and all(one.placement in ("cpu", "float") for one in job.plan.operators):
-        count = tables.shrink(made, {node.name for node in made.graph.node})
-        more += listed("tables in 8 bits", Counter({"Gather": count} if count else {}))
+    if all(one.placement in ("cpu", "float") for one in job.plan.operators):
+        more += _in_eight_bits(made)
     prepare.check_size(made, where)
     return made.SerializeToString(), [*notes, *more, *listed("computed in float", kept)]
+
+
+def _in_eight_bits(made: Any) -> list[str]:
+    """Notes on weights that are stored in 8 bits though their operators compute in float: tables, recurrent cells."""
+    count = tables.shrink(made, {node.name for node in made.graph.node}) if static.is_transformer(made) else 0
+    cells = {node.name: node.op_type for node in made.graph.node if node.op_type in weights.RECURRENT}
+    shrunk = weights.shrink(made, dict.fromkeys(cells, 8)) if cells else {}
+    return [
+        *listed("tables in 8 bits", Counter({"Gather": count} if count else {})),
+        *listed("weights in 8 bits, arithmetic in float", Counter(cells[name] for name in shrunk)),
+    ]
 
 
 def _made(

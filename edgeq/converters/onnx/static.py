@@ -164,9 +164,13 @@ def _store_unsigned(model: Any) -> None:
 
 
 def _free_results(model: Any, rest: set[str]) -> None:
-    """Take QDQ pairs away between a product and operators in float: integer products give float results."""
+    """Take QDQ pairs away between a product and operators in float: integer products give float results.
+
+    Their scales go with them: onnxruntime warns of constants that nothing reads.
+    """
     makers = {name: node for node in model.graph.node for name in node.output}
     readers: dict[str, list[Any]] = {}
+    scales: set[str] = set()
     for node in model.graph.node:
         for name in node.input:
             readers.setdefault(name, []).append(node)
@@ -178,6 +182,10 @@ def _free_results(model: Any, rest: set[str]) -> None:
                 for node in pair:
                     model.graph.node.remove(node)
                 product.output[0] = back
+                scales.update(name for node in pair for name in node.input[1:])
+    scales -= {name for node in model.graph.node for name in node.input}
+    for item in [item for item in model.graph.initializer if item.name in scales]:
+        model.graph.initializer.remove(item)
 
 
 def _shorten(model: Any, own: set[str]) -> None:

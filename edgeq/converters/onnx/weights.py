@@ -20,8 +20,8 @@ _LARGEST = {8: 127, 4: 7}
 _LOWEST_4 = -8
 _CLIPPING = np.linspace(1.0, 0.625, 16)
 """What the scale of the largest value is multiplied by, in turn; 0.875 gives weights that lie on such a grid back."""
-_RECURRENT = ("LSTM", "GRU", "RNN")
-_AT_LEAST_8 = ("ConvTranspose", "Gather", *_RECURRENT)
+RECURRENT = ("LSTM", "GRU", "RNN")
+_AT_LEAST_8 = ("ConvTranspose", "Gather", *RECURRENT)
 
 
 class Layout(NamedTuple):
@@ -72,7 +72,7 @@ _PLACES: dict[str, Callable[[Any], dict[int, int]]] = {
     "Gemm": lambda node: {1: 0 if _attribute(node, "transB", 0) else 1},
     "MatMul": lambda _: {1: -1},
     "Gather": lambda node: {0: _attribute(node, "axis", 0)},
-    **dict.fromkeys(_RECURRENT, lambda _: {1: 1, 2: 1}),
+    **dict.fromkeys(RECURRENT, lambda _: {1: 1, 2: 1}),
 }
 """Inputs that hold weights, each with the axis of its scales."""
 
