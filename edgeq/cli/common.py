@@ -112,6 +112,7 @@ talk = together(
 )
 budgets = together(
     _flag("--max-drop", type=click.FloatRange(min=0), help="Largest accepted loss, in the metric's unit."),
+    _flag("--min-sqnr-db", type=click.FloatRange(0, 200), help="Smallest accepted SQNR of the outputs to float's."),
     _flag("--max-latency-ms", type=POSITIVE, help="Largest accepted p50 latency."),
     _flag("--max-flash", type=SizeLimit(), help="Largest accepted file, such as '512 KiB'."),
     _flag("--max-ram", type=SizeLimit(), help="Largest accepted memory, such as '64 MiB'."),
@@ -163,6 +164,7 @@ def budgets_of(options: dict[str, Any]) -> Budgets:
 
     return Budgets(
         max_drop=options["max_drop"],
+        min_sqnr_db=options["min_sqnr_db"],
         max_latency_ms=options["max_latency_ms"],
         max_flash_bytes=options["max_flash"],
         max_ram_bytes=options["max_ram"],

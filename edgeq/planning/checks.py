@@ -137,6 +137,8 @@ def budgets(planned: PlannedMemory, predicted: Predicted, asked: Budgets) -> lis
         checks.append(_latency(predicted.latency_ms, asked.max_latency_ms))
     if asked.max_drop is not None:
         checks.append(_measured("max-drop", "accuracy", asked.max_drop, "", "scoring the converted model"))
+    if asked.min_sqnr_db is not None:
+        checks.append(_measured("min-sqnr", "fidelity", asked.min_sqnr_db, "dB", "scoring the converted model"))
     if asked.max_energy_mj is not None:
         checks.append(_measured("max-energy", "energy", asked.max_energy_mj, "mJ", "measuring on the device"))
     return checks

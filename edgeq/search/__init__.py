@@ -91,6 +91,7 @@ def search(
     out: Path,
     *,
     max_drop: float | None = None,
+    min_sqnr_db: float | None = None,
     progress: Progress = silent,
     hear: Callable[[Outputs], None] | None = None,
     island: Island | None = None,
@@ -100,8 +101,10 @@ def search(
 ) -> QuantizedModel:
     """Convert by each plan in turn until one holds; the model goes to `out`.
 
-    When none holds, the most accurate one is kept and its `accuracy.ok` is False. `tried` lists what was given up and
-    why, the plan's `trials` every candidate with its scores. Raises ConvertError when nothing could be converted.
+    One holds that loses no more than `max_drop` (None: the metric's own tolerance) and has an SQNR of `min_sqnr_db` at
+    every output. When none holds, the most accurate one is kept and its `accuracy.ok` is False. `tried` lists what was
+    given up and why, the plan's `trials` every candidate with its scores. Raises ConvertError when nothing could be
+    converted.
     `hear` is told the float model's answers before anything is converted, and may raise. `island` makes a plan with
     operators in float; without it there are none. `keep` is a folder in which attempts outlive this process, taken up
     again by the next call with the same one. With several `processes`, what follows the first plan is tried at once;
@@ -113,7 +116,8 @@ def search(
             hear(reference)
         files = None if reference is None else write_answers(reference, folder)
         del reference
-        job = Job(graph=graph, dataset=dataset, folder=folder, max_drop=max_drop, reference=files, cpu=cpu)
+        gates = {"max_drop": max_drop, "min_sqnr_db": min_sqnr_db}
+        job = Job(graph=graph, dataset=dataset, folder=folder, reference=files, cpu=cpu, **gates)
         run = _Run(job, processes, progress)
         early = list(itertools.takewhile(_is_integer, plans))
         run.through(early)
@@ -201,7 +205,8 @@ def _answer(run: _Run, out: Path) -> QuantizedModel:
     if not known:
         told = "; ".join(f"{one.label}: {one.reason}" for one in run.attempts)
         raise ConvertError(f"no scheme could be converted: {told}", where=run.job.graph.path)
-    taken = run.winner or min(known, key=lambda one: one.loss)
+    by_sqnr = run.job.min_sqnr_db is not None
+    taken = run.winner or min(known, key=lambda one: -one.sqnr_db if by_sqnr else one.loss)
     tried = tuple(Rejected(scheme=one.label, why=one.reason) for one in run.attempts if not one.ok)
     quantized = taken.quantized
     if quantized is None:

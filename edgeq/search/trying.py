@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 
 from edgeq import backends, datasets, planning
 from edgeq.errors import ConvertError
-from edgeq.types import Cpu, Dataset, ModelGraph, Plan, Progress, QuantizedModel, silent
+from edgeq.types import Accuracy, Cpu, Dataset, Fidelity, ModelGraph, Plan, Progress, QuantizedModel, silent
 
 if TYPE_CHECKING:
     from edgeq.evaluation.scoring import Outputs
@@ -40,6 +40,7 @@ class Job:
     dataset: Dataset
     folder: Path
     max_drop: float | None = None
+    min_sqnr_db: float | None = None
     reference: tuple[Path, ...] | None = None
     cpu: Cpu | None = None
 
@@ -104,8 +105,20 @@ def _scored(quantized: QuantizedModel, file: Path, job: Job, progress: Progress)
     outputs = scoring.collect(session, dataset, graph, dataset.evaluation, progress, step=step)
     accuracy = scoring.accuracy(dataset, reference, outputs, max_drop=job.max_drop)
     fidelity = scoring.fidelity(session.outputs, reference, outputs) if reference is not None else ()
+    accuracy = _faithful(accuracy, fidelity, job.min_sqnr_db)
     notes = (*quantized.notes, *_kernel_notes(quantized.plan, file, job))
     return dataclasses.replace(quantized, accuracy=accuracy, fidelity=fidelity, notes=notes)
+
+
+def _faithful(accuracy: Accuracy, fidelity: Sequence[Fidelity], least_db: float | None) -> Accuracy:
+    """The verdict with what is asked of the SQNR."""
+    if least_db is None or not accuracy.ok:
+        return accuracy
+    worst = min((one.sqnr_db if one.sqnr_db is not None else -math.inf for one in fidelity), default=-math.inf)
+    if worst >= least_db:
+        return accuracy
+    told = f"is {worst:.1f} dB" if math.isfinite(worst) else "is not known"
+    return dataclasses.replace(accuracy, ok=False, why=f"the SQNR to float {told}, at least {least_db:g} is asked")
 
 
 def answers(job: Job) -> Outputs | None:

@@ -174,6 +174,7 @@ class Budgets:
     """Limits that the user set; None is no limit."""
 
     max_drop: float | None = None
+    min_sqnr_db: float | None = None
     max_latency_ms: float | None = None
     max_flash_bytes: int | None = None
     max_ram_bytes: int | None = None

@@ -112,6 +112,7 @@ def _convert(job: Job, target: str, wish: Wish, resume: bool, progress: Progress
             job.dataset,
             out,
             max_drop=wish.budgets.max_drop,
+            min_sqnr_db=wish.budgets.min_sqnr_db,
             progress=progress,
             hear=hear,
             island=functools.partial(planning.with_islands, job.planned) if wish.scheme is None else None,

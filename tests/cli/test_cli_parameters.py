@@ -137,6 +137,7 @@ ENVIRONMENT = {
     "--prefer": "memory",
     "--scheme": "x",
     "--max-drop": "0.5",
+    "--min-sqnr-db": "20",
     "--max-latency-ms": "3",
     "--max-flash": "1 MiB",
     "--max-ram": "2 MiB",

@@ -59,6 +59,36 @@ def test_tried_lists_exactly_the_ones_before(
     assert _accuracy(found).tolerance == max_drop
 
 
+@pytest.mark.parametrize(
+    ("least_db", "winner", "is_corrected"),
+    [(20.0, "static_wi8_ai8", False), (34.5, "static_wi8_ai8", True), (60.0, "weight_only_wf16", False)],
+)
+def test_an_sqnr_that_is_asked_for_decides_too(
+    sine: Any, tmp_path: Path, least_db: float, winner: str, is_corrected: bool
+) -> None:
+    found = _found(sine, sine.plans, tmp_path / "q.tflite", min_sqnr_db=least_db)
+    assert (found.plan.scheme.name, found.plan.scheme.corrected) == (winner, is_corrected)
+    assert found.fidelity[0].sqnr_db is not None
+    assert found.fidelity[0].sqnr_db >= least_db
+    assert all(f"at least {least_db:g} is asked" in entry.why for entry in found.tried)
+
+
+def test_where_no_sqnr_is_high_enough_the_highest_is_kept(sine: Any, tmp_path: Path) -> None:
+    plans = sine.only("dynamic_wi8_af32", "weight_only_wf16", "static_wi8_ai8")
+    found = _found(sine, plans, tmp_path / "q.tflite", min_sqnr_db=150.0)
+    assert not _accuracy(found).ok
+    assert found.plan.scheme.name == "weight_only_wf16"
+    assert "SQNR" in _accuracy(found).why
+
+
+def test_without_a_float_model_there_is_no_sqnr(dense: Any, make_job: Callable[..., Any], tmp_path: Path) -> None:
+    _found(dense, dense.only("static_wi8_ai8"), tmp_path / "q.tflite")
+    arrived = make_job(tmp_path / "q.tflite", tmp_path / "dataset.yaml")
+    found = _found(arrived, arrived.plans, tmp_path / "as_is.tflite", min_sqnr_db=10.0)
+    assert not _accuracy(found).ok
+    assert "is not known" in _accuracy(found).why
+
+
 def test_the_order_is_the_callers(sine: Any, tmp_path: Path) -> None:
     found = _found(sine, tuple(reversed(sine.plans)), tmp_path / "q.tflite")
     assert dataclasses.replace(found.plan, trials=()) == sine.plans[-1]

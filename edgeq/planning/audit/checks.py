@@ -101,6 +101,7 @@ def _limits(scene: Scene) -> Iterator[tuple[str, Expected]]:
         "max-ram": (needed.ram_bytes, asked.max_ram_bytes),
         "max-latency": (latency, asked.max_latency_ms),
         "max-drop": (None, asked.max_drop),
+        "min-sqnr": (None, asked.min_sqnr_db),
         "max-energy": (None, asked.max_energy_mj),
     }
     for rule, (used, limit) in bounds.items():
