@@ -27,6 +27,7 @@ from edgeq import backends, datasets, models, runtimes, workflow
 from edgeq.analysis import attribution, rows
 from edgeq.analysis.net import Net
 from edgeq.errors import EdgeqError
+from edgeq.runtimes import litert
 from edgeq.types import Analysis, Dataset, ModelGraph, Plan
 from edgeq.workflow.analyze import chosen, host_target
 
@@ -192,6 +193,8 @@ def _one(case: Case, step: str, random: np.random.Generator, folder: Path, invis
     try:
         what = fault(model := planting.editable(net), operator, random)
         model.save(path)
+        if path.suffix == ".tflite":
+            litert.open(path, kernels="reference")  # scales that contradict one another are refused there only
         effect = _difference(case.answers[kind], _answers(path, case.samples))
     except (planting.CannotPlantError, EdgeqError):
         return None

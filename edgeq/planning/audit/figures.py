@@ -84,7 +84,11 @@ def _file_bytes(plan: Plan, look: View, kinds: dict[int, str]) -> int:
             if tensor.index not in done:
                 done.add(tensor.index)
                 total += _added(look, operator, one, tensor, kind)
-    total += overhead.tensor * sum(kind in views.QUANTIZED for kind in kinds.values())
+    quantized = sum(kind in views.QUANTIZED for kind in kinds.values())
+    total += overhead.tensor * quantized
+    if quantized:
+        names = [tensor.name.encode() for tensor in look.graph.tensors if tensor.is_constant]
+        total -= overhead.name * sum(map(len, names))
     return max(round(total), 0)
 
 
