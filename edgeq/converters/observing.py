@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from edgeq import __version__, datasets
 from edgeq.converters import kept
 from edgeq.datasets.streaming import ahead
-from edgeq.errors import ConvertError, ModelError
+from edgeq.errors import ConvertError, ModelError, OutputError
 from edgeq.quantization.observers import RangeObserver
 from edgeq.types import Dataset, ModelGraph, Progress, RangeMethod
 
@@ -80,9 +80,18 @@ def ranges(
         _observe(observer, labels, tensors, (given.numbers[done - 1], given.data), where)
         progress(STEP, done, len(given.numbers))
         if file and store and (done == len(given.numbers) or time.monotonic() - saved >= store.seconds):
-            kept.write(file, observer, done)
+            file = file if _kept(file, observer, done) else None
             saved = time.monotonic()
     return observer.ranges()
+
+
+def _kept(file: kept.File, observer: RangeObserver, done: int) -> bool:
+    """Whether the state could be saved; without room for it the pass goes on, to be done anew if it is cut short."""
+    try:
+        kept.write(file, observer, done)
+    except OutputError:
+        return False
+    return True
 
 
 def _begun(

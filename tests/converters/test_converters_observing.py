@@ -145,6 +145,14 @@ def test_progress_begins_where_the_pass_goes_on(store: Store) -> None:
     assert told == list(range(5, COUNT + 1))
 
 
+def test_a_state_that_cannot_be_written_is_no_reason_to_stop(tmp_path: Path) -> None:
+    """A full disk under the cache must not cost the conversion."""
+    (tmp_path / "states").write_text("a file where the folder should be")
+    broken = Store(tmp_path / "states", "model", 0.0)
+    assert observe("percentile", Network(), shown(), broken) == observe("percentile", Network(), shown())
+    assert (tmp_path / "states").read_text() == "a file where the folder should be"
+
+
 def test_forgetting_removes_states_and_nothing_else(store: Store) -> None:
     for method in METHODS[:2]:
         observe(method, Network(), shown(), store)
