@@ -50,6 +50,7 @@ def processes(count: int) -> Iterator[Executor]:
         for process in own:
             process.join(max(0.0, end - time.monotonic()))
             process.kill()
+            process.join()
         pool.shutdown()
 
 
