@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 from edgeq.planning import arriving, checks, ground, latency, memory, placement, risks
@@ -15,12 +16,14 @@ from edgeq.types import (
     Budgets,
     Check,
     Observation,
+    Placement,
     Plan,
     PlannedMemory,
     Predicted,
     Risk,
     RuntimeSpec,
     Scheme,
+    Signature,
     Target,
 )
 
@@ -33,6 +36,8 @@ class Draft(NamedTuple):
     predicted: Predicted
     unavailable: str | None
     risks: tuple[Risk, ...] = ()
+    operators: tuple[Placement, ...] = ()
+    overrides: Mapping[int, Signature] = MappingProxyType({})
 
 
 class Scene(NamedTuple):
@@ -57,23 +62,23 @@ def draw(scene: Scene, offer: Offer) -> Draft:
     planned = memory.predict(survey.look, placed, target, scene.runtime, scene.arenas, as_is=as_is)
     predicted, unavailable = latency.predict(survey.look, placed, target, scene.observations)
     at_risk = () if as_is else risks.of_plan(scene.of_graph, placed, scene.spread)
-    return Draft(placed, planned, predicted, unavailable, at_risk)
+    told = tuple(ground.shown(one) for one in placed)
+    differing = {} if as_is else placement.overrides(survey.look, placed, offer.scheme)
+    return Draft(placed, planned, predicted, unavailable, at_risk, told, differing)
 
 
 def plan(scene: Scene, offer: Offer, draft: Draft, budgets: Budgets) -> Plan:
     """The plan of a draft, with its checks."""
     look, target, runtime = scene.ground.look, scene.target, scene.runtime
     applied = _checks(scene, offer, draft, budgets)
-    as_is = offer.scheme.name == "as_is"
-    overrides = {} if as_is else placement.overrides(look, draft.placed, offer.scheme)
     return Plan(
         target=target.name,
         runtime=runtime.name,
         format=runtime.format,
-        scheme=dataclasses.replace(offer.scheme, overrides=overrides),
+        scheme=dataclasses.replace(offer.scheme, overrides=dict(draft.overrides)),
         ok=all(check.ok for check in applied),
         model_sha256=look.graph.sha256,
-        operators=tuple(ground.shown(one) for one in draft.placed),
+        operators=draft.operators,
         memory=draft.memory,
         predicted=draft.predicted,
         checks=applied,
