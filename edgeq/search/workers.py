@@ -45,13 +45,14 @@ def processes(count: int) -> Iterator[Executor]:
     finally:
         stop.set()
         own = set(multiprocessing.active_children()) - before
-        pool.shutdown(wait=False, cancel_futures=True)
+        # In a thread, since it waits for workers that may have to be killed first.
+        closing = threading.Thread(target=pool.shutdown, kwargs={"cancel_futures": True})
+        closing.start()
         end = time.monotonic() + PATIENCE_SECONDS
         for process in own:
             process.join(max(0.0, end - time.monotonic()))
             process.kill()
-            process.join()
-        pool.shutdown()
+        closing.join()
 
 
 def in_order(
