@@ -66,7 +66,7 @@ def spread(dataset: Dataset, graph: ModelGraph, plan: Plan) -> tuple[Samples, in
         return lambda _: (), 0
     pool = dataset.calibration
     most = min(max(WORK_MACS // max(graph.macs, 1), FEWEST), SAMPLES, len(pool))
-    chosen = [pool[place] for place in np.unique(np.linspace(0, len(pool) - 1, most).round().astype(int))]
+    chosen = datasets.spread(pool, most)
     return lambda count: datasets.samples(dataset, graph, chosen[:count]), len(chosen)
 
 

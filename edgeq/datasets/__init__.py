@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from edgeq.datasets.binding import bind
-    from edgeq.datasets.feeding import samples
+    from edgeq.datasets.feeding import samples, spread
     from edgeq.datasets.identity import fingerprint
     from edgeq.datasets.loading import load
     from edgeq.datasets.steps import preprocessing
     from edgeq.datasets.streaming import ahead
     from edgeq.datasets.truth import labels
 
-__all__ = ["ahead", "bind", "fingerprint", "labels", "load", "preprocessing", "samples"]
+__all__ = ["ahead", "bind", "fingerprint", "labels", "load", "preprocessing", "samples", "spread"]
 
 _HOMES = {
     "ahead": "streaming",
@@ -28,6 +28,7 @@ _HOMES = {
     "load": "loading",
     "preprocessing": "steps",
     "samples": "feeding",
+    "spread": "feeding",
 }
 
 

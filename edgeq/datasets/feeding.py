@@ -19,6 +19,13 @@ if TYPE_CHECKING:
     Array = NDArray[np.generic]
 
 
+def spread(numbers: Sequence[int], most: int) -> list[int]:
+    """At most so many of the sample numbers, evenly spread over them: files are often sorted by class."""
+    if len(numbers) <= most:
+        return list(numbers)
+    return [numbers[place] for place in np.unique(np.linspace(0, len(numbers) - 1, most).round().astype(int))]
+
+
 class Source(Protocol):
     """Stored samples of one input; `shape` and `dtype` are of one sample as it is stored."""
 

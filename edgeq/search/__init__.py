@@ -13,7 +13,7 @@ import dataclasses
 import functools
 import itertools
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -177,7 +177,7 @@ def _narrow(run: _Run, base: Plan, found: Sequence[frozenset[int]], island: Isla
 
     def holds(groups: Sequence[frozenset[int]]) -> bool:
         nonlocal held
-        one = one_attempt(run.job, island(base, sorted(_union(groups))), run.progress)
+        one = one_attempt(run.job, island(base, sorted(islets.union(groups))), run.progress)
         run.attempts.append(one)
         held = one if one.ok else held
         return one.ok
@@ -189,14 +189,10 @@ def _narrow(run: _Run, base: Plan, found: Sequence[frozenset[int]], island: Isla
     run.attempts.append(held)
 
 
-def _union(groups: Iterable[frozenset[int]]) -> frozenset[int]:
-    return frozenset[int]().union(*groups)
-
-
 def _counts(found: Sequence[frozenset[int]], plan: Plan) -> int:
     """How many groups a plan's islands are made of."""
     wanted = frozenset(plan.scheme.islands)
-    return next(count for count in range(1, len(found) + 1) if _union(found[:count]) >= wanted)
+    return next(count for count in range(1, len(found) + 1) if islets.union(found[:count]) >= wanted)
 
 
 def _answer(run: _Run, out: Path) -> QuantizedModel:

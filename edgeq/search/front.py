@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterable, Sequence
 
 from edgeq.search.trying import Attempt
@@ -26,14 +27,13 @@ def _trial(one: Attempt) -> Trial:
     found, label = one.quantized, one.label
     if found is None or found.accuracy is None:
         return Trial(scheme=label, ok=False, why=one.reason, seconds=round(one.seconds, 3))
-    known = [output.sqnr_db for output in found.fidelity if output.sqnr_db is not None]
     return Trial(
         scheme=label,
         ok=one.ok,
         why="" if one.ok else one.reason,
         score=found.accuracy.quantized_score,
         drop=found.accuracy.drop,
-        sqnr_db=min(known, default=None),
+        sqnr_db=one.sqnr_db if math.isfinite(one.sqnr_db) else None,
         size_bytes=found.artifact.size_bytes,
         latency_ms=one.plan.predicted.latency_ms,
         seconds=round(one.seconds, 3),

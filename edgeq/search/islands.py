@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-
-import numpy as np
 
 from edgeq import backends, datasets
 from edgeq.errors import EdgeqError
+from edgeq.planning import view as views
 from edgeq.search.trying import Attempt, Job
 from edgeq.types import ModelGraph, Plan, Progress
 
@@ -20,7 +19,7 @@ FOLLOWED = 2
 """Samples on which noise is followed to the outputs, once for each tensor."""
 MOST_SHARE = 0.5
 """Share of the integer operators beyond which a model is no longer one with islands."""
-_INTEGERS = ("int8", "uint8", "int16", "uint16")
+_INTEGERS = tuple(views.INTEGERS)
 
 
 def guilty(job: Job, base: Attempt, progress: Progress) -> list[frozenset[int]]:
@@ -31,13 +30,14 @@ def guilty(job: Job, base: Attempt, progress: Progress) -> list[frozenset[int]]:
     from edgeq.analysis import attribution
 
     graph = job.graph
-    pool = job.dataset.calibration
-    numbers = [pool[place] for place in np.unique(np.linspace(0, len(pool) - 1, SAMPLES).round().astype(int))]
+    numbers = datasets.spread(job.dataset.calibration, SAMPLES)
     with tempfile.TemporaryDirectory(prefix="edgeq-islands-") as folder:
         prepared, again = (Path(folder) / f"{name}.{graph.format}" for name in ("prepared", "again"))
         converter = backends.find("converters", graph.format)
         try:
-            converter.convert(graph, base.plan, job.dataset, again, progress=progress, prepared=prepared)
+            converter.convert(
+                graph, base.plan, job.dataset, again, progress=progress, prepared=prepared, state=job.calibration
+            )
             files = attribution.Files(
                 Path(graph.path), prepared if prepared.is_file() else Path(graph.path), base.file, base.file
             )
@@ -53,16 +53,18 @@ def groups(graph: ModelGraph, plan: Plan, costs: Mapping[str, float]) -> Iterato
     """For each tensor, its maker and its readers as far as they are integer ones; by their costs, the highest first."""
     integer = {one.index for one in plan.operators if one.signature.startswith(_INTEGERS)}
     numbers = {tensor.name: tensor.index for tensor in graph.tensors}
-    makers = {index: operator.index for operator in graph.operators for index in operator.outputs}
-    readers: dict[int, set[int]] = {}
-    for operator in graph.operators:
-        for index in operator.inputs:
-            readers.setdefault(index, set()).add(operator.index)
+    look = views.view(graph)
     for name in sorted((name for name in costs if name in numbers), key=lambda name: -costs[name]):
         tensor = numbers[name]
-        about = readers.get(tensor, set()) | ({makers[tensor]} if tensor in makers else set())
+        maker = [look.producers[tensor]] if tensor in look.producers else []
+        about = {operator.index for operator in (*maker, *look.consumers.get(tensor, ()))}
         if about & integer:
             yield frozenset(about & integer)
+
+
+def union(found: Iterable[frozenset[int]]) -> frozenset[int]:
+    """The operators of several groups."""
+    return frozenset[int]().union(*found)
 
 
 def plans(base: Plan, found: Sequence[frozenset[int]], island: Island) -> Iterator[Plan]:
@@ -70,7 +72,7 @@ def plans(base: Plan, found: Sequence[frozenset[int]], island: Island) -> Iterat
     integer = sum(one.signature.startswith(_INTEGERS) for one in base.operators)
     count, before = 1, frozenset[int]()
     while count // 2 < len(found):
-        chosen = frozenset[int]().union(*found[:count])
+        chosen = union(found[:count])
         if len(chosen) > MOST_SHARE * integer:
             return
         if chosen != before:

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from edgeq.runtimes import Session
 
 MOST_THREADS = 8
-CALIBRATION = "calibration"
-"""Folder of what was observed on calibration samples, which all candidates share."""
 KERNEL_SAMPLES = 4
 KERNEL_MACS = 200_000_000
 """Work of the samples on which kernels are compared; reference kernels are slow."""
@@ -43,6 +41,11 @@ class Job:
     min_sqnr_db: float | None = None
     reference: tuple[Path, ...] | None = None
     cpu: Cpu | None = None
+
+    @property
+    def calibration(self) -> Path:
+        """What was observed on calibration samples, which all candidates share."""
+        return self.folder / "calibration"
 
 
 class Attempt(NamedTuple):
@@ -88,8 +91,7 @@ def attempt(job: Job, plan: Plan, file: Path, progress: Progress = silent) -> At
     started = time.monotonic()
     converter = backends.find("converters", job.graph.format)
     try:
-        state = job.folder / CALIBRATION
-        made = converter.convert(job.graph, plan, job.dataset, file, progress=progress, state=state)
+        made = converter.convert(job.graph, plan, job.dataset, file, progress=progress, state=job.calibration)
     except ConvertError as error:
         return Attempt(plan, file, why=error.message, seconds=time.monotonic() - started)
     scored = _scored(made, file, job, progress)

@@ -116,10 +116,10 @@ def _shown(samples: Iterator[Any], count: int, progress: Progress, step: str) ->
 
 def _reach(graph: ModelGraph, dataset: Dataset, different: int, progress: Progress) -> Reach:
     """Extremes of every activation for some calibration and some scored samples."""
-    from edgeq.evaluation.doctor import activations, sketches
+    from edgeq.evaluation.doctor import activations
     from edgeq.evaluation.doctor.coverage import Reach
 
-    sides = sketches.spread(dataset.calibration, CALIBRATION), sketches.spread(dataset.evaluation, SCORED)
+    sides = datasets.spread(dataset.calibration, CALIBRATION), datasets.spread(dataset.evaluation, SCORED)
     numbers = [*sides[0], *sides[1]]
     step = "watching activations"
     with activations.probing(graph) as probe:
@@ -143,7 +143,7 @@ def glance(graph: ModelGraph, dataset: Dataset, progress: Progress = silent) -> 
     if weights is not None:
         raise ModelError(weights.why, where=graph.path, hint=weights.hint)
     calibration, scored = (
-        sketches.sketch(dataset, graph, sketches.spread(numbers, GLANCE), progress, "looking at samples")
+        sketches.sketch(dataset, graph, datasets.spread(numbers, GLANCE), progress, "looking at samples")
         for numbers in (dataset.calibration, dataset.evaluation)
     )
     yield from samples.findings(_samples(dataset, calibration, scored))

@@ -265,11 +265,8 @@ def _builder(target: Target, runtime: str) -> Pack:
 
 def _golden(dataset: Dataset, graph: ModelGraph) -> list[int]:
     """16 to 32 evaluation samples, evenly spread, fewer where they are large."""
-    import numpy as np
-
     size = sum(graph.tensors[index].size_bytes for index in graph.inputs)
     wanted = max(16, min(32, GOLDEN_BYTES // max(size, 1)))
     pool = dict.fromkeys((*dataset.evaluation, *dataset.calibration))
     numbers = list(pool)[: max(len(dataset.evaluation), wanted)]
-    places = np.unique(np.linspace(0, len(numbers) - 1, wanted).round().astype(int))
-    return [numbers[place] for place in places]
+    return datasets.spread(numbers, wanted)

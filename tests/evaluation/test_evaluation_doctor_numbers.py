@@ -10,6 +10,7 @@ from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 from scipy import stats
 
+from edgeq import datasets
 from edgeq.evaluation.doctor import coverage, quality, samples, sketches
 from edgeq.evaluation.doctor.findings import explained
 from edgeq.evaluation.doctor.variants import Extent, variants
@@ -249,7 +250,7 @@ def _sketch(rows: Floats) -> sketches.Sketch:
 
 @given(st.lists(st.integers(0, 10**6), min_size=1, max_size=300, unique=True), st.integers(1, 50))
 def test_a_spread_keeps_ends_and_order(numbers: list[int], most: int) -> None:
-    found = sketches.spread(numbers, most)
+    found = datasets.spread(numbers, most)
     assert len(found) == min(len(numbers), most)
     assert found[0] == numbers[0]
     assert [numbers.index(one) for one in found] == sorted(numbers.index(one) for one in found)

@@ -63,13 +63,6 @@ class _Ends:
         self.values += stored.size
 
 
-def spread(numbers: Sequence[int], most: int) -> list[int]:
-    """At most so many of the numbers, evenly spread over them."""
-    if len(numbers) <= most:
-        return list(numbers)
-    return [numbers[place] for place in np.unique(np.linspace(0, len(numbers) - 1, most).round().astype(int))]
-
-
 def sketch(
     dataset: Dataset,
     graph: ModelGraph,
@@ -78,7 +71,7 @@ def sketch(
     step: str = "reading samples",
 ) -> Sketch:
     """Read samples once, in their order; at most `SAMPLES` of them. Raises DatasetError."""
-    numbers = spread(numbers, SAMPLES)
+    numbers = feeding.spread(numbers, SAMPLES)
     ends = [_Ends() for _ in dataset.inputs]
     figures: list[list[Values]] = [[] for _ in dataset.inputs]
     digests, signatures, sizes = [], [], [0] * len(ends)
