@@ -1,0 +1,1 @@
+"""Statistics of latency samples: steady state, intervals, comparisons."""
