@@ -12,6 +12,7 @@ EdgeqError
 │   └── CompilerRefused        the target's compiler does not place what the plan says
 ├── ToolError              a library or program on this host is missing or failed
 ├── OutputError            a result cannot be written on this host
+│   └── HistoryError           the database of runs cannot be used
 ├── DeviceError            the device at the other end
 │   ├── Unreachable            no connection: name, address, port, refused
 │   │   ├── UnknownHostKey         nobody has vouched for the device's host key yet
@@ -89,6 +90,10 @@ class ToolError(EdgeqError):
 
 class OutputError(EdgeqError):
     """A result cannot be written on this host."""
+
+
+class HistoryError(OutputError):
+    """The database of runs cannot be used."""
 
 
 class DeviceError(EdgeqError):

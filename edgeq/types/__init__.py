@@ -39,6 +39,7 @@ from edgeq.types.plans import (
     Trial,
 )
 from edgeq.types.quantized import Accuracy, Artifact, Bundle, Fidelity, FileEntry, Manifest, Port, QuantizedModel
+from edgeq.types.runs import Run
 from edgeq.types.targets import (
     Accelerator,
     Constraint,
@@ -106,6 +107,7 @@ __all__ = [
     "Report",
     "Risk",
     "Roofline",
+    "Run",
     "RunSettings",
     "RuntimeSpec",
     "Scheme",

@@ -1,0 +1,156 @@
+"""A report as one row of the run history, and back."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+import socket
+import struct
+import zlib
+from dataclasses import asdict, replace
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from edgeq import __version__, documents
+from edgeq.errors import HistoryError
+from edgeq.types import Measurement, Report
+
+TEXT_LIMIT = 500
+SAMPLES_LIMIT = 1 << 20
+_REPORT_LIMIT = 64 << 20
+Row = dict[str, Any]
+
+
+def row_of(report: Report, *, folder: Path | None, command: str) -> Row:
+    """All columns of a run; raises HistoryError where nothing was measured."""
+    measured = report.measurement
+    if measured is None:
+        raise HistoryError("nothing was measured: there is no run to keep")
+    at = measured_at(folder)
+    return {
+        "id": new_id(at),
+        "natural_key": natural_key(measured),
+        "at": at,
+        "edgeq_version": __version__,
+        "host": text(socket.gethostname()),
+        "command": text(command),
+        "folder": text(folder.resolve() if folder else ""),
+        **_of_model(report),
+        **_of_measurement(measured),
+        "ok": report.verdict.ok,
+        "report": _stored(report, measured),
+    }
+
+
+def _of_model(report: Report) -> Row:
+    quantized, bundle = report.quantized, report.bundle
+    accuracy = quantized.accuracy if quantized else None
+    validated = report.validation
+    return {
+        "model": text(Path(quantized.float_path).stem if quantized else report.model),
+        "model_sha256": text(quantized.float_sha256 if quantized else ""),
+        "artifact_sha256": text(quantized.artifact.sha256 if quantized else ""),
+        "target": text(bundle.target if bundle else quantized.plan.target if quantized else ""),
+        "scheme": text(quantized.plan.scheme.name if quantized else bundle.scheme if bundle else ""),
+        "size_bytes": quantized.artifact.size_bytes if quantized else None,
+        "metric": text(accuracy.metric) if accuracy else None,
+        "accuracy": validated.device_score if validated else accuracy.quantized_score if accuracy else None,
+    }
+
+
+def _of_measurement(measured: Measurement) -> Row:
+    latency, energy, parity = measured.latency_ms, measured.energy, measured.parity
+    threads = str(measured.runtime.get("threads", ""))
+    return {
+        "device": text(measured.device.get("name", "")),
+        "hardware": hardware(measured),
+        "runtime": text(measured.runtime.get("name", "")),
+        "runtime_version": text(measured.runtime.get("version", "")),
+        "threads": int(threads) if threads.isdecimal() and len(threads) < 9 else measured.settings.threads,
+        "p50_ms": latency.p50 if latency else None,
+        "p90_ms": latency.p90 if latency else None,
+        "p99_ms": latency.p99 if latency else None,
+        "batch": measured.batch,
+        "samples": pack(measured.latency_samples_ns),
+        "peak_rss_bytes": measured.memory_bytes.peak_rss,
+        "energy_mj": energy.per_inference_mj if energy else None,
+        "parity_ok": parity.ok if parity else None,
+        "throttled": measured.conditions.throttled,
+        "conditions": json.dumps(asdict(measured.conditions), allow_nan=False),
+    }
+
+
+def hardware(measured: Measurement) -> str:
+    """What the device is: its board, else its processor, and the architecture."""
+    told = measured.device
+    cpu = told.get("cpu")
+    model = told.get("board") or (cpu.get("model") if isinstance(cpu, dict) else None) or "unknown"
+    return text(f"{model} ({told.get('machine', 'unknown')})")
+
+
+def natural_key(measured: Measurement) -> str:
+    """Hash of all that was measured: the same measurement is the same run, however often it is recorded."""
+    content = json.dumps(asdict(measured), sort_keys=True, allow_nan=False)
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
+def new_id(at: datetime) -> str:
+    """An id that sorts by time and is unique across hosts: `20261121-224512-1c9` and 36 random bits."""
+    return f"{at:%Y%m%d-%H%M%S}-{at.microsecond // 1000:03x}{secrets.token_hex(5)[:9]}"
+
+
+def measured_at(folder: Path | None) -> datetime:
+    """When the folder's measurement was written; now where there is none, or one from the future."""
+    now = datetime.now(timezone.utc)
+    if folder is None:
+        return now
+    try:
+        written = (folder / "measurement.json").stat().st_mtime
+        return min(now, datetime.fromtimestamp(written, timezone.utc))
+    except (OSError, ValueError, OverflowError):
+        return now
+
+
+def text(value: object) -> str:
+    """Text that every database takes: no NUL, no half of a surrogate pair, not endless."""
+    found = str(value).replace("\0", "?")[:TEXT_LIMIT]
+    return found.encode("utf-8", "replace").decode()
+
+
+def pack(samples_ns: tuple[int, ...]) -> bytes:
+    """Raw samples as compressed little-endian 64-bit integers."""
+    return zlib.compress(struct.pack(f"<{len(samples_ns)}q", *samples_ns), 6)
+
+
+def unpack(packed: bytes) -> tuple[int, ...]:
+    """The samples that were packed; raises HistoryError."""
+    reader = zlib.decompressobj()
+    try:
+        content = reader.decompress(packed, 8 * SAMPLES_LIMIT)
+    except zlib.error as problem:
+        raise HistoryError(f"a run's samples are damaged: {problem}") from problem
+    if not reader.eof or len(content) % 8:
+        raise HistoryError("a run's samples are damaged: not whole")
+    return struct.unpack(f"<{len(content) // 8}q", content)
+
+
+def _stored(report: Report, measured: Measurement) -> str:
+    """The report as JSON; its samples lie compressed in a column of their own."""
+    slim = replace(report, measurement=replace(measured, latency_samples_ns=()))
+    return json.dumps(asdict(slim), allow_nan=False)
+
+
+def report_of(stored: str, packed: bytes, where: str) -> Report:
+    """The report as it was recorded; raises HistoryError naming the run where it is damaged or of a newer edgeq."""
+    if len(stored) > _REPORT_LIMIT:
+        raise HistoryError("the stored report is too large", where=where)
+    try:
+        data = json.loads(stored)
+    except (ValueError, RecursionError) as problem:
+        raise HistoryError(f"the stored report is damaged: {problem}", where=where) from problem
+    found = documents.decode(Report, data, where=where, error=HistoryError)
+    if found.measurement is None:
+        raise HistoryError("the stored report has no measurement", where=where)
+    return replace(found, measurement=replace(found.measurement, latency_samples_ns=unpack(packed)))
