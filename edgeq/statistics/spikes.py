@@ -1,0 +1,103 @@
+"""Outliers, and trains of them: what comes back at a steady period."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeq.statistics.blocks import Floats
+
+_FENCE_RATIO = 1.25
+_FENCE_SPREADS = 8.0
+_WINDOW = 101
+LEAST_EVENTS = 6
+LEAST_TIME_SHARE = 0.02
+LEAST_REGULAR = 0.6
+"""Of the spikes' time, how much falls on the beat: 1 is all, 0 is none."""
+_CHANCE = 1e-4
+_BINS = 1 << 14
+
+
+@dataclass(frozen=True, slots=True)
+class Outliers:
+    """Samples far above the level around them; `time_share` is what they take beyond it, of all the time."""
+
+    count: int
+    share: float
+    time_share: float
+    fence: float
+    """Above how many times the median a sample is one, where the level is the run's own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Spikes:
+    """Outliers that come back: share of samples and of time, period in s, size over the level."""
+
+    count: int
+    share: float
+    time_share: float
+    period_s: float
+    size: float
+
+
+def level(values: Floats) -> Floats:
+    """The running median over 101 samples, on a grid of every 25th sample: it follows steps, not spikes."""
+    half = _WINDOW // 2
+    places = np.arange(0, values.size, max(1, half // 2))
+    medians = [np.median(values[max(0, place - half) : place + half + 1]) for place in places]
+    return np.asarray(np.interp(np.arange(values.size), places, medians))
+
+
+def marks(values: Floats) -> NDArray[np.bool_]:
+    """Which samples are outliers: a quarter above the level around them, and beyond 8 robust spreads."""
+    return np.asarray(values > level(values) * _fence(values))
+
+
+def _fence(values: Floats) -> float:
+    relative = values / level(values)
+    spread = 1.4826 * float(np.median(np.abs(relative - np.median(relative))))
+    return max(_FENCE_RATIO, 1 + _FENCE_SPREADS * spread)
+
+
+def outliers(values: Floats) -> Outliers:
+    """Count and shares of the outliers."""
+    found = marks(values)
+    extra = float((values - level(values))[found].sum())
+    return Outliers(int(found.sum()), float(found.mean()), extra / float(values.sum()), _fence(values))
+
+
+def train(values: Floats, moments: Floats) -> Spikes | None:
+    """Spikes that come back at a period and take 2 % of the time or more; None where there are none."""
+    found, told = marks(values), outliers(values)
+    if told.count < LEAST_EVENTS or told.time_share < LEAST_TIME_SHARE:
+        return None
+    around = level(values)
+    excess = (values - around)[found]
+    weights = np.minimum(excess, np.percentile(excess, 95))  # one long pause must not decide
+    period_s = _period(moments[found] - moments[0], weights, float(moments[-1] - moments[0]))
+    if period_s is None:
+        return None
+    size = float(np.average((values / around)[found], weights=weights))
+    return Spikes(told.count, told.share, told.time_share, period_s, size)
+
+
+def _period(times: Floats, weights: Floats, span: float) -> float | None:
+    """The period of which the times are multiples, or None where chance explains them (Rayleigh's test, weighted).
+
+    All frequencies that the run can show are tried at once; the more of them, the more concentration chance gives.
+    A train of short spikes is as strong at every multiple of its frequency: the lowest is its own.
+    """
+    if span <= 0:
+        return None
+    counts = np.histogram(times, _BINS, (0.0, span), weights=weights)[0]
+    strength = np.abs(np.fft.rfft(counts, 2 * _BINS))[: _BINS // 4] / weights.sum()
+    strength[: 2 * LEAST_EVENTS] = 0.0  # too few rounds in the run to call it a train
+    best = float(strength.max())
+    independent = float(weights.sum() ** 2 / (weights**2).sum())
+    if best < LEAST_REGULAR or independent * best**2 < np.log(_BINS / _CHANCE):
+        return None
+    lowest = int(np.argmax(strength > 0.8 * best))
+    near = strength[lowest : lowest + 4]
+    return 2 * span / (lowest + int(np.argmax(near)))
