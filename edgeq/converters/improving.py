@@ -56,14 +56,14 @@ class Known(NamedTuple):
 
 
 def spread(dataset: Dataset, graph: ModelGraph, plan: Plan) -> tuple[Samples, int]:
-    """Evenly spread calibration samples, and how many there are: files are often sorted by class.
+    """The samples for a corrected scheme, and how many there are; none for others."""
+    return evenly(dataset, graph) if plan.scheme.corrected else (lambda _: (), 0)
 
-    None unless the scheme is a corrected one.
-    """
+
+def evenly(dataset: Dataset, graph: ModelGraph) -> tuple[Samples, int]:
+    """Evenly spread calibration samples, and how many there are: files are often sorted by class."""
     from edgeq import datasets
 
-    if not plan.scheme.corrected:
-        return lambda _: (), 0
     pool = dataset.calibration
     most = min(max(WORK_MACS // max(graph.macs, 1), FEWEST), SAMPLES, len(pool))
     chosen = datasets.spread(pool, most)

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeq.quantization.layers import Layer, Statistics
+from edgeq.quantization.layers import Extent, Layer
 
 Array = NDArray[Any]
 BALANCES = (0.25, 0.5, 0.75, 1.0)
@@ -32,6 +32,7 @@ _WEIGHT_STEPS = 254.0
 class Site(NamedTuple):
     """Tensors whose channels are multiplied alike: which layers make them, which read them.
 
+    Without makers it is an operator put between that multiplies.
     `limit` is where an operator between clips from above; channels are never raised beyond it.
     """
 
@@ -42,7 +43,7 @@ class Site(NamedTuple):
 
 
 @np.errstate(all="ignore")
-def factors(site: Site, layers: Mapping[str, Layer], seen: Mapping[str, Statistics]) -> Array | None:
+def factors(site: Site, layers: Mapping[str, Layer], seen: Mapping[str, Extent]) -> Array | None:
     """What to multiply each channel by; None where nothing is gained."""
     readers = [(layers[name], seen[name]) for name in site.readers]
     if any(one.count == 0 for _, one in readers):
@@ -84,12 +85,12 @@ def _reach_of_weights(layer: Layer, alive: Array) -> Array:
     return np.asarray(relative.reshape(layer.groups, -1, layer.weights.shape[1]).max(axis=1).reshape(-1))
 
 
-def _expected(readers: Sequence[tuple[Layer, Statistics]], made: Array) -> float:
+def _expected(readers: Sequence[tuple[Layer, Extent]], made: Array) -> float:
     """Error of the readers' answers relative to the answers, from rounding activations and weights to 8 bits."""
     return sum(_of_reader(layer, one, made) for layer, one in readers)
 
 
-def _of_reader(layer: Layer, seen: Statistics, made: Array) -> float:
+def _of_reader(layer: Layer, seen: Extent, made: Array) -> float:
     weights = layer.matrix(layer.weights).reshape(layer.groups, -1, layer.weights.shape[1], layer.weights.shape[2])
     shares = made.reshape(layer.groups, 1, -1, 1)
     scaled = weights / shares

@@ -57,16 +57,43 @@ class Layer:
         return stored.reshape(self.groups, stored.shape[0] // self.groups, -1)
 
 
-class Statistics:
-    """Ranges, means and correlations of what one layer reads; its size does not depend on the number of samples."""
+class Extent:
+    """Ranges and mean squares of the channels that one layer reads."""
 
-    def __init__(self, layer: Layer, seed: int = 0) -> None:
-        wide = int(layer.weights.shape[1] * layer.weights.shape[2])
+    def __init__(self, layer: Layer) -> None:
         self.layer = layer
-        self.blocks = tuple((start, min(start + WIDEST, wide)) for start in range(0, wide, WIDEST))
         self.low: Array = np.zeros(layer.inputs, np.float32)
         self.high: Array = np.zeros(layer.inputs, np.float32)
         self.count = 0
+        self._powers: Array = np.zeros(layer.inputs)
+
+    def update(self, values: Array) -> None:
+        """Take in what the layer reads of one sample."""
+        if values.size:
+            flat = self._reached(values)
+            self.count += flat.shape[1]
+            self._powers += np.einsum("cp,cp->c", flat, flat, dtype=np.float64)
+
+    def squares(self) -> Array:
+        """Mean square of each input channel."""
+        return np.asarray(self._powers / max(self.count, 1), np.float64)
+
+    def _reached(self, values: Array) -> Array:
+        """The values as (channels, everything else), after their ranges were taken."""
+        channels = channels_first(self.layer, values)
+        flat = channels.reshape(len(channels), -1)
+        self.low = np.minimum(self.low, flat.min(axis=1))
+        self.high = np.maximum(self.high, flat.max(axis=1))
+        return flat
+
+
+class Statistics(Extent):
+    """Means and correlations too, of what is picked; its size does not depend on the number of samples."""
+
+    def __init__(self, layer: Layer, seed: int = 0) -> None:
+        super().__init__(layer)
+        wide = int(layer.weights.shape[1] * layer.weights.shape[2])
+        self.blocks = tuple((start, min(start + WIDEST, wide)) for start in range(0, wide, WIDEST))
         self.sums: Array = np.zeros((layer.groups, wide))
         self.products = [np.zeros((layer.groups, end - start, end - start), np.float32) for start, end in self.blocks]
         self._random = np.random.default_rng(seed)
@@ -75,10 +102,7 @@ class Statistics:
         """Take in what the layer reads of one sample."""
         if not values.size:
             return
-        channels = channels_first(self.layer, values)
-        flat = channels.reshape(len(channels), -1)
-        self.low = np.minimum(self.low, flat.min(axis=1))
-        self.high = np.maximum(self.high, flat.max(axis=1))
+        self._reached(values)
         seen = columns(self.layer, values, self._random)
         self.count += seen.shape[2]
         self.sums += seen.sum(axis=2, dtype=np.float64)

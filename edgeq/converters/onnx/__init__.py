@@ -20,7 +20,7 @@ from typing import Any
 
 from edgeq import store
 from edgeq.converters import Job, describe, improving, listed, observing
-from edgeq.converters.onnx import calibration, floating, improve, prepare, static, tables, weights
+from edgeq.converters.onnx import calibration, floating, improve, prepare, smoothing, static, tables, weights
 from edgeq.converters.onnx.kernels import host_differs, kernel_gap, kernels
 from edgeq.errors import ConvertError, ModelError
 from edgeq.runtimes import onnxruntime as runtime
@@ -171,9 +171,14 @@ def _static(job: _Job) -> Made:
     model = prepare.prepared(original, job.folder, where, static.WIDE_OPSET if is_wide else prepare.OPSET)
     nodes = static.chosen(model, _excluded(job, original, model))
     names = {node.name for node in nodes}
+    is_per_channel = improving.is_per_channel(job.plan)
+    smooth: list[str] = []
+    if is_per_channel and static.is_transformer(model):
+        pool = improving.evenly(_dataset(job), job.graph)
+        model, smooth = smoothing.smoothed(model, names, *pool, job.folder, where, job.progress)
     looked = improving.spread(_dataset(job), job.graph, job.plan)
     model, known, more = improve.improved(
-        model, names, *looked, job.folder, where, job.progress, is_per_channel=improving.is_per_channel(job.plan)
+        model, names, *looked, job.folder, where, job.progress, is_per_channel=is_per_channel
     )
     nodes = [node for node in model.graph.node if node.name in names]
     _keep(job, model)
@@ -185,7 +190,7 @@ def _static(job: _Job) -> Made:
     if all(one.placement in ("cpu", "float") for one in job.plan.operators):
         more += _in_eight_bits(made)
     prepare.check_size(made, where)
-    return made.SerializeToString(), [*notes, *more, *listed("computed in float", kept)]
+    return made.SerializeToString(), [*notes, *smooth, *more, *listed("computed in float", kept)]
 
 
 def _in_eight_bits(made: Any) -> list[str]:
