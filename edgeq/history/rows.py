@@ -36,7 +36,7 @@ def row_of(report: Report, *, folder: Path | None, command: str) -> Row:
         "edgeq_version": __version__,
         "host": text(socket.gethostname()),
         "command": text(command),
-        "folder": text(folder.resolve() if folder else ""),
+        "folder": text(folder.absolute() if folder else ""),
         **_of_model(report),
         **_of_measurement(measured),
         "ok": report.verdict.ok,
@@ -92,8 +92,17 @@ def hardware(measured: Measurement) -> str:
 
 def natural_key(measured: Measurement) -> str:
     """Hash of all that was measured: the same measurement is the same run, however often it is recorded."""
-    content = json.dumps(asdict(measured), sort_keys=True, allow_nan=False)
+    content = json.dumps(_canonical(asdict(measured)), sort_keys=True, allow_nan=False)
     return hashlib.sha256(content.encode()).hexdigest()
+
+
+def _canonical(value: object) -> object:
+    """Whole numbers as integers: 50 becomes 50.0 when a stage file is read again."""
+    if isinstance(value, dict):
+        return {key: _canonical(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_canonical(item) for item in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def new_id(at: datetime) -> str:
