@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable
 from typing import Any
@@ -69,27 +70,35 @@ def test_a_sine_is_its_offset() -> None:
     assert mean(trace(lambda s: 2000 + 500 * math.sin(2 * math.pi * s)), 0, 4) == pytest.approx(2000)
 
 
-def test_a_gap_is_bridged_by_a_straight_line() -> None:
+@pytest.mark.parametrize(("start", "end"), [(1.2, 1.8), (0.8, 1.2), (1.7, 2.2)])
+def test_a_hole_in_the_runs_is_a_reason(start: float, end: float) -> None:
+    """What happened in it nobody knows; a mean of the rest would be a guess."""
     told = trace(lambda s: 1000 * s)
-    told["readings"] = [reading for reading in told["readings"] if not 1.2 * SECOND < reading[0] < 1.8 * SECOND]
-    assert mean(told, 1, 2) == pytest.approx(1500)
+    told["readings"] = [reading for reading in told["readings"] if not start * SECOND < reading[0] < end * SECOND]
+    with pytest.raises(energy.Unmeasured, match=r"gave no readings for 0\.\d+ s of the runs' 1\.00 s"):
+        mean(told, 1, 2)
 
 
-def test_a_gap_over_an_edge_is_cut_at_the_edge() -> None:
-    told = trace(lambda s: 1000 * s)
-    told["readings"] = [reading for reading in told["readings"] if not 0.8 * SECOND < reading[0] < 1.2 * SECOND]
-    assert mean(told, 1, 2) == pytest.approx(1500)
+def test_a_short_hole_is_bridged_and_widens_the_uncertainty() -> None:
+    told, window = trace(lambda s: 1000 * s, seconds=12), (SECOND, 11 * SECOND)
+    whole = energy.integral(told, window)
+    told["readings"] = [reading for reading in told["readings"] if not 5.2 * SECOND < reading[0] < 5.4 * SECOND]
+    cut = energy.integral(told, window)
+    assert cut["mj"] == pytest.approx(whole["mj"])
+    assert cut["alignment_mj"] > whole["alignment_mj"] + 0.2 * 9000
+
+
+def test_a_sensor_that_ends_early_is_a_reason() -> None:
+    with pytest.raises(energy.Unmeasured, match=r"gave no readings for 1\.00 s of the runs' 2\.00 s"):
+        mean(trace(lambda _: 700.0, seconds=3), 2, 4)
 
 
 def test_uneven_readings_weigh_by_their_time() -> None:
-    """A mean of the values alone would say about 1000."""
-    dense = [[n * SECOND // 1000, 0.0] for n in range(1001)]
-    told = {"source": "s", "what": "w", "counts": False, "readings": [*dense, [SECOND + 1, 2000.0], [2 * SECOND, 2000]]}
-    assert mean(told, 0, 2) == pytest.approx(1000, rel=1e-6)
-
-
-def test_a_trace_that_ends_early_tells_the_mean_of_what_it_has() -> None:
-    assert mean(trace(lambda _: 700.0, seconds=3), 2, 4) == pytest.approx(700)
+    """A mean of the values alone would say about 170."""
+    dense = [[n * SECOND // 100, 0.0] for n in range(101)]
+    sparse = [[SECOND + n * SECOND // 20, 1000.0] for n in range(1, 21)]
+    told = {"source": "s", "what": "w", "counts": False, "readings": dense + sparse}
+    assert mean(told, 0, 2) == pytest.approx(500, rel=0.03)
 
 
 @pytest.mark.parametrize("count", range(energy.MIN_READINGS))
@@ -113,10 +122,8 @@ def test_a_sampler_that_died_is_a_reason(told: dict[str, Any]) -> None:
         energy.per_inference(told, IDLE, LOAD, 1)
 
 
-@pytest.mark.parametrize(
-    ("rise", "measured"), [(0.0, False), (-500.0, False), (0.9, False), (1.1, True), (5000.0, True)]
-)
-def test_the_rise_must_be_a_thousandth_of_idle(rise: float, measured: bool) -> None:
+@pytest.mark.parametrize(("rise", "measured"), [(0.0, False), (-0.1, False), (0.2, False), (1.1, True), (5000.0, True)])
+def test_the_rise_must_be_more_than_a_step_of_the_sensor(rise: float, measured: bool) -> None:
     told = trace(lambda s: 1000.0 + (rise if s >= 1.5 else 0))
     if measured:
         assert energy.per_inference(told, IDLE, LOAD, 1)["per_inference_mj"] == pytest.approx(2 * rise)
@@ -134,7 +141,7 @@ def test_an_idle_of_nothing_at_all_still_needs_a_rise() -> None:
 def test_a_turned_shunt_and_a_sign_that_changes_differ() -> None:
     turned = energy.per_inference(trace(lambda s: -step(s)), IDLE, LOAD, 1)
     assert turned == energy.per_inference(trace(step), IDLE, LOAD, 1)
-    with pytest.raises(energy.Unmeasured):
+    with pytest.raises(energy.Unmeasured, match="less power"):
         energy.per_inference(trace(lambda s: -1000.0 if s >= 1.5 else 500.0), IDLE, LOAD, 1)
 
 
@@ -165,7 +172,7 @@ def test_windows_add_up(start: float, middle: float, end: float, level: float, s
 @given(st.floats(10, 1e5), st.floats(10, 1e5), st.integers(1, 10**6))
 def test_energy_is_rise_times_time_over_count(idle: float, rise: float, count: int) -> None:
     told = trace(lambda s: idle + (rise if s >= 1.5 else 0.0))
-    if rise <= 2 * energy.MIN_RISE * idle:
+    if rise <= 2 * idle / energy.FULL_SCALE_STEPS:
         return
     found = energy.per_inference(told, IDLE, LOAD, count)
     assert found["per_inference_mj"] == pytest.approx(2 * rise / count, rel=1e-6)
@@ -200,9 +207,10 @@ def test_host_and_device_integrate_alike(steps: list[tuple[int, float]]) -> None
     assert min(found.values) - 1e-6 <= found.mean_mw <= max(found.values) + 1e-6
     if len(readings) >= energy.MIN_READINGS:
         told = {"source": "s", "what": "w", "counts": False, "readings": readings}
-        on_device, count = energy.mean_mw(told, (readings[0][0], readings[-1][0]))
-        assert count == len(readings)
-        assert on_device == pytest.approx(found.mean_mw, rel=1e-9, abs=1e-9)
+        with contextlib.suppress(energy.Unmeasured):
+            on_device, count = energy.mean_mw(told, (readings[0][0], readings[-1][0]))
+            assert count == len(readings)
+            assert on_device == pytest.approx(found.mean_mw, rel=1e-9, abs=1e-9)
 
 
 def test_a_trace_of_no_duration_has_no_mean() -> None:

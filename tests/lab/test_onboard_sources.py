@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeq.lab import runner
-from edgeq.lab.onboard import files, meters, sampler
+from edgeq.lab.onboard import files, meters, power_ina, sampler
 
 MAIN = runner.FOLDER / "__main__.py"
 PYTHONS = sorted(Path.home().glob(".pyenv/versions/3.*/bin/python3"))  # before the tests get a home of their own
@@ -41,7 +41,7 @@ def roots(tmp_path: Path) -> files.Roots:
 # --- hwmon ---
 
 
-@pytest.mark.parametrize("name", meters.POWER_CHIPS)
+@pytest.mark.parametrize("name", power_ina.POWER_CHIPS)
 def test_every_power_chip_is_known(roots: files.Roots, name: str) -> None:
     lay(roots.sys, "class/hwmon/hwmon5", name=name, power1_input=1_234_000)
     assert meters.find("hwmon", roots).read() == 1234.0
@@ -63,7 +63,7 @@ def test_several_chips_add_up_and_are_all_named(roots: files.Roots) -> None:
     assert sorted(source.describe.split(" + ")) == ["disk", "ina219 cpu", "ina226"]
 
 
-@pytest.mark.parametrize("label", meters.TOTAL_RAILS)
+@pytest.mark.parametrize("label", power_ina.TOTAL_RAILS)
 def test_the_rail_of_everything_stands_alone(roots: files.Roots, label: str) -> None:
     chip = {"in1_label": "VDD_GPU", "in1_input": 5000, "curr1_input": 100}
     lay(roots.sys, "class/hwmon/hwmon1", name="ina3221", **chip)
