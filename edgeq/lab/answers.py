@@ -11,6 +11,7 @@ Text = Annotated[str, Len(0, 2000)]
 Nanoseconds = Annotated[int, Interval(ge=1, le=10**15)]
 Bytes = Annotated[int, Interval(ge=0, le=2**53)]
 Count = Annotated[int, Interval(ge=0, le=2**53)]
+Millijoules = Annotated[float, Interval(ge=0, le=1e15)]
 Milliwatts = Annotated[float, Interval(ge=-1e9, le=1e9)]
 MAX_SAMPLES = 20_000
 
@@ -113,6 +114,11 @@ class Drawn:
     load_mw: Milliwatts
     source: Text
     samples: Count
+    uncertainty_mj: Millijoules | None = None
+    uncertainty_parts_mj: Annotated[dict[Text, Millijoules], Len(0, 20)] = field(default_factory=dict)
+    idle_before_mw: Milliwatts | None = None
+    idle_after_mw: Milliwatts | None = None
+    includes: Text = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,6 +175,9 @@ class Trace:
     counts: bool
     missing: Count
     readings: Annotated[tuple[tuple[Count, Annotated[float, Interval(ge=-1e15, le=1e15)]], ...], Len(0, MAX_SAMPLES)]
+    period_ns: Count = 0
+    resolution: Annotated[float, Interval(ge=0, le=1e12)] | None = None
+    includes: Text = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

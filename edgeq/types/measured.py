@@ -101,13 +101,22 @@ class ConditionsPair:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Energy:
-    """Energy of one inference above idle, with its source."""
+    """Energy of one inference above idle, with its source; the truth lies within ± `uncertainty_mj`.
+
+    `idle_mw` is what was subtracted: idle before and after, on the line between them. `uncertainty_parts_mj` are
+    resolution, sampling, idle, drift and alignment. `includes` says whose power it is.
+    """
 
     per_inference_mj: float
     idle_mw: float
     load_mw: float
     source: str
     samples: int
+    uncertainty_mj: float | None = None
+    uncertainty_parts_mj: dict[str, float] = field(default_factory=dict)
+    idle_before_mw: float | None = None
+    idle_after_mw: float | None = None
+    includes: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
