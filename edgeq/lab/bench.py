@@ -16,7 +16,7 @@ import numpy as np
 from edgeq import documents, store
 from edgeq.errors import Altered, BuildError, CommandFailed, EdgeqError
 from edgeq.lab import conditions, runner, vectors
-from edgeq.lab.answers import Bench, Evaluated, Times
+from edgeq.lab.answers import Bench, Drawn, Evaluated, Times
 from edgeq.lab.faults import clean
 from edgeq.lab.runner import GRACE_SECONDS, USUAL_ROOTS, Roots
 from edgeq.lab.transports import Transport
@@ -92,12 +92,18 @@ def measurement(name: str, manifest: Manifest, settings: RunSettings, answer: Be
         latency_samples_ns=answer.latency.samples_ns,
         batch=answer.latency.batch,
         memory_bytes=MeasuredMemory(**asdict(answer.memory)),
-        energy=Energy(**{**asdict(answer.energy), "source": clean(answer.energy.source)}) if answer.energy else None,
+        energy=_energy(answer.energy) if answer.energy else None,
         parity=_parity(name, manifest, answer),
         conditions=state,
         manifest_sha256=hashlib.sha256(store.to_json(manifest).encode()).hexdigest(),
         unavailable={**reasons, **conditions.unavailable(state)},
     )
+
+
+def _energy(told: Drawn) -> Energy:
+    parts = {clean(name, 40): part for name, part in told.uncertainty_parts_mj.items()}
+    texts = {"source": clean(told.source), "includes": clean(told.includes)}
+    return Energy(**{**asdict(told), **texts, "uncertainty_parts_mj": parts})
 
 
 def unmeasured(answer: Bench) -> list[str]:

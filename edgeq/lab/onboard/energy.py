@@ -11,6 +11,8 @@ import math
 from . import spread
 
 MIN_READINGS = 5
+SETTLE_SECONDS = 0.3
+"""Between the runs and the idle time after them: clocks and regulators come to rest."""
 FULL_SCALE_STEPS = 4096.0
 """Steps of a 12-bit sensor, where nobody tells its resolution and the readings do not show it."""
 MAX_UNSEEN = 0.05
@@ -18,6 +20,11 @@ MAX_UNSEEN = 0.05
 _HOLE_GAPS = 6
 _MOVING = 20
 """Readings of which half or more changed, before as many that did not: by chance once in a million."""
+
+
+def idle_seconds(period_s, rate_hz):
+    """How long idle is measured: a second, or what a slow sensor needs for a handful of values of its own."""
+    return max(1.0, 6 * period_s + 2 * MIN_READINGS / rate_hz)
 
 
 class Unmeasured(Exception):
