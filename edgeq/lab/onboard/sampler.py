@@ -1,7 +1,8 @@
-"""Reads a power source at a steady rate, in a process of its own so that the runs are not disturbed."""
+"""Reads a power source at a steady mean rate, in a process of its own so that the runs are not disturbed."""
 
 import json
 import os
+import random
 import select
 import shutil
 import subprocess
@@ -29,14 +30,16 @@ def sample(source, seconds, ended, rate_hz=None):
     next_at = time.monotonic()
     deadline = next_at + seconds
     while True:
+        begun_ns = time.monotonic_ns()
         try:
             value = source.read()
-            readings.append([time.monotonic_ns(), round(value, 6)])
+            readings.append([(begun_ns + time.monotonic_ns()) // 2, round(value, 6)])
         except (OSError, ValueError):
             missing += 1
         if len(readings) >= MAX_SAMPLES:
             readings, period = readings[::2], period * 2
-        next_at = max(next_at + period, time.monotonic())
+        # At random moments no regular load hides between the readings.
+        next_at = max(next_at + period * (0.5 + random.random()), time.monotonic())
         if time.monotonic() >= deadline or ended(max(0.0, next_at - time.monotonic())):
             return readings, missing
 
@@ -118,5 +121,4 @@ def run(name, roots, seconds, ended, announced):
         raise events.Failure("no-meter", str(absent)) from None
     events.emit("started", source=source.name, what=source.describe, counts=source.counts, **announced)
     readings, missing = sample(source, seconds, ended)
-    trace = {"source": source.name, "what": source.describe, "counts": source.counts}
-    events.emit("result", readings=readings, missing=missing, **trace)
+    events.emit("result", readings=readings, missing=missing, **source.about())
