@@ -9,7 +9,7 @@ import fcntl
 import ipaddress
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,8 @@ _USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}\$?")
 _SECRET = re.compile(r"pass(word|phrase|wd)?|secret|token|private_?key", re.IGNORECASE)
 _NO_SECRETS = "use a key (identity: ~/.ssh/id_ed25519) or an SSH agent"
 _OPTIONS = ("identity", "folder", "python", "meter", "notes")
+ALL = "all"
+"""The group of all devices that are kept."""
 _COMMENT = "Devices known to edgeq on this host. Written by `edgeq devices add` and `remove`; comments are not kept."
 
 
@@ -44,6 +46,7 @@ class _Entry:
 class _File:
     schema: int = 1
     devices: dict[str, _Entry] = field(default_factory=dict)
+    groups: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 def file() -> Path:
@@ -71,8 +74,36 @@ def load_all() -> list[Device]:
     return [_device(name, entry, where=str(file())) for name, entry in sorted(_read().devices.items())]
 
 
-def add(name: str, address: str, **options: str | None) -> Device:
-    """Keep a device under a name; options are identity, folder, python, meter, notes.
+def is_name(ref: str) -> bool:
+    """Whether a device could be kept under it; an address is none."""
+    return _NAME.fullmatch(ref) is not None
+
+
+def groups() -> dict[str, tuple[str, ...]]:
+    """Names of the devices of each group; raises DeviceError."""
+    return dict(sorted(_read().groups.items()))
+
+
+def single(refs: Sequence[str]) -> str | None:
+    """The one device that is meant; None for several, and for a group even of one."""
+    if len(refs) != 1:
+        return None
+    return None if refs[0] == ALL or refs[0] in _read().groups else refs[0]
+
+
+def expand(refs: Sequence[str]) -> tuple[str, ...]:
+    """Devices by name or address for names, addresses, groups and `all`, each once; raises DeviceError."""
+    known = _read()
+    found: dict[str, None] = {}
+    for ref in refs:
+        found |= dict.fromkeys(sorted(known.devices) if ref == ALL else known.groups.get(ref, (ref,)))
+    if not found:
+        raise DeviceError("no devices are known here", where=str(file()), hint="edgeq devices add NAME ssh://user@host")
+    return tuple(found)
+
+
+def add(name: str, address: str, *, groups: Sequence[str] = (), **options: str | None) -> Device:
+    """Keep a device under a name and in groups; options are identity, folder, python, meter, notes.
 
     Raises UsageError for a bad or taken name, DeviceError for a bad address, OutputError.
     """
@@ -83,20 +114,37 @@ def add(name: str, address: str, **options: str | None) -> Device:
     entry = _Entry(address=address, **{key: value for key, value in options.items() if value is not None})
     device = _device(name, entry, where=None)
     with _locked():
-        known = _read().devices
-        if name in known:
+        known = _read()
+        if name in known.devices:
             raise UsageError(f"a device is called {name!r} already", hint=f"edgeq devices remove {name}")
-        _write({**known, name: entry})
+        if name in known.groups:
+            raise UsageError(f"a group is called {name!r} already", hint="choose another name")
+        _write({**known.devices, name: entry}, _joined(known, name, groups))
     return device
+
+
+def _joined(known: _File, name: str, wanted: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """The groups once a device is in those that are wanted; raises UsageError."""
+    joined = dict(known.groups)
+    for group in wanted:
+        _check_name(group, "group")
+        if group == name or group in known.devices:
+            raise UsageError(f"a device is called {group!r}, so that no group can be", hint="choose another name")
+        joined[group] = (*(one for one in joined.get(group, ()) if one != name), name)
+    return joined
 
 
 def remove(name: str) -> None:
     """Forget a device; raises DeviceError if it is not known, OutputError."""
     with _locked():
-        known = _read().devices
-        if name not in known:
+        known = _read()
+        if name not in known.devices:
             raise DeviceError(f"no device is called {name[:100]!r}", hint="edgeq devices")
-        _write({key: entry for key, entry in known.items() if key != name})
+        left = {group: tuple(one for one in members if one != name) for group, members in known.groups.items()}
+        _write(
+            {key: entry for key, entry in known.devices.items() if key != name},
+            {group: members for group, members in left.items() if members},
+        )
 
 
 # --- the file --------------------------------------------------------------------------------
@@ -114,10 +162,23 @@ def _read() -> _File:
     found = documents.decode(_File, data, where=str(path), lines=lines, error=DeviceError)
     for name, entry in found.devices.items():
         where = f"{path}:{lines[('devices', name)]}"
-        if not _NAME.fullmatch(name):
+        if not _NAME.fullmatch(name) or name == ALL:
             raise DeviceError(f"{name!r} cannot be a device's name", where=where)
         _device(name, entry, where=where)
+    _check_groups(found, path, lines)
     return found
+
+
+def _check_groups(found: _File, path: Path, lines: documents.Lines) -> None:
+    """Raise DeviceError for a group that is no set of known devices."""
+    for name, members in found.groups.items():
+        where = f"{path}:{lines[('groups', name)]}"
+        if not _NAME.fullmatch(name) or name == ALL or name in found.devices:
+            raise DeviceError(f"{name!r} cannot be a group's name", where=where)
+        unknown = [one for one in members if one not in found.devices]
+        if unknown or not members:
+            told = f"holds {unknown[0][:100]!r}, which is no device" if unknown else "is empty"
+            raise DeviceError(f"the group {name} {told}", where=where, hint="edgeq devices")
 
 
 def _check_data(data: dict[str, Any]) -> None:
@@ -129,9 +190,11 @@ def _check_data(data: dict[str, Any]) -> None:
                 raise documents.PathError(("devices", name, key), "secrets are not kept here")
 
 
-def _write(known: dict[str, _Entry]) -> None:
-    plain = {name: _given(entry) for name, entry in sorted(known.items())}
-    documents.write_yaml(file(), {"schema": 1, "devices": plain}, comment=_COMMENT)
+def _write(known: dict[str, _Entry], groups: dict[str, tuple[str, ...]]) -> None:
+    plain: dict[str, Any] = {"schema": 1, "devices": {name: _given(entry) for name, entry in sorted(known.items())}}
+    if groups:
+        plain["groups"] = {name: list(members) for name, members in sorted(groups.items())}
+    documents.write_yaml(file(), plain, comment=_COMMENT)
 
 
 def _given(entry: _Entry) -> dict[str, str]:
@@ -154,10 +217,11 @@ def _locked() -> Iterator[None]:
         os.close(handle)
 
 
-def _check_name(name: str) -> None:
-    if not _NAME.fullmatch(name):
+def _check_name(name: str, kind: str = "device") -> None:
+    if not _NAME.fullmatch(name) or name == ALL:
         raise UsageError(
-            f"{name[:100]!r} cannot be a device's name", hint="use letters, digits, '.', '_' and '-', such as pi5-lab"
+            f"{name[:100]!r} cannot be a {kind}'s name",
+            hint="use letters, digits, '.', '_' and '-', such as pi5-lab",
         )
 
 

@@ -18,6 +18,7 @@ EdgeqError
 │   │   ├── UnknownHostKey         nobody has vouched for the device's host key yet
 │   │   ├── HostKeyChanged         the host key is not the recorded one
 │   │   └── AuthenticationFailed   the device refuses our keys
+│   ├── DeviceBusy             somebody else is measuring there
 │   ├── CommandFailed          a command ran there and failed
 │   ├── TimedOut               the device did not answer in time
 │   ├── Disconnected           the connection was lost in the middle
@@ -114,6 +115,10 @@ class HostKeyChanged(Unreachable):
 
 class AuthenticationFailed(Unreachable):
     """The device refuses our keys."""
+
+
+class DeviceBusy(DeviceError):
+    """Somebody else is measuring on the device."""
 
 
 class CommandFailed(DeviceError):

@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TypeVar
@@ -78,9 +79,14 @@ def _finish(temporary: Path, path: Path) -> None:
     temporary.replace(path)
 
 
+_ASKING = threading.Lock()
+
+
 def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
+    """Asking for it sets it: two threads at once would leave it at 0."""
+    with _ASKING:
+        mask = os.umask(0o077)
+        os.umask(mask)
     return mask
 
 

@@ -17,10 +17,13 @@ from edgeq import __version__, errors
 from edgeq.cli import (
     analyze,
     build,
+    compare,
     defaults,
     deploy,
     devices,
     doctor,
+    exits,
+    history,
     inspect,
     plan,
     profile,
@@ -32,17 +35,9 @@ from edgeq.cli import (
     validate,
 )
 from edgeq.cli.common import Refusal, print_json
+from edgeq.cli.exits import EXIT_CODES as EXIT_CODES
+from edgeq.cli.exits import INTERRUPTED
 
-EXIT_CODES: tuple[tuple[type[errors.EdgeqError], int], ...] = (
-    (errors.UsageError, 2),
-    (errors.CompilerRefused, 3),
-    (errors.AtChance, 3),
-    (errors.Unreachable, 4),
-    (errors.Disconnected, 4),
-    (errors.TimedOut, 4),
-    (errors.EdgeqError, 1),
-)
-INTERRUPTED = 130
 PROJECT_FILE = Path("edgeq.yaml")
 """Defaults of flags for the project in this folder; the environment and flags beat it."""
 
@@ -68,6 +63,8 @@ for verb in (
     validate,
     run,
     report,
+    compare,
+    history,
     devices,
     tools,
     doctor,
@@ -84,11 +81,11 @@ def main() -> None:
         sys.stdout.reconfigure(errors="backslashreplace")  # a tensor's name must not end a table in an ASCII locale
     try:
         sys.exit(cli.main(prog_name="edgeq", standalone_mode=False))
-    except Refusal:
-        sys.exit(3)
+    except Refusal as refusal:
+        sys.exit(refusal.code)
     except errors.EdgeqError as error:
         _show(error, as_json="--json" in sys.argv)
-        sys.exit(next(code for kind, code in EXIT_CODES if isinstance(error, kind)))
+        sys.exit(exits.code_of(error))
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
@@ -102,17 +99,7 @@ def main() -> None:
 
 def _show(error: errors.EdgeqError, *, as_json: bool) -> None:
     """One `error:` line, `-->` where, at most one hint; as a document too for scripts."""
-    lines = [f"error: {_one_line(error.message)}"]
-    lines += [f"  --> {_one_line(error.where)}"] if error.where else []
-    lines += [f"  hint: {_one_line(error.hint)}"] if error.hint else []
-    click.echo("\n".join(lines), err=True)
+    click.echo("\n".join(exits.lines(error)), err=True)
     if as_json:
         entry = {"kind": type(error).__name__, "message": error.message, "where": error.where, "hint": error.hint}
         print_json({"schema_version": 1, "error": entry})
-
-
-def _one_line(text: str) -> str:
-    """Text that may come from a file or a device: one line, no control characters, not endless."""
-    line = " ".join(text.split())
-    line = "".join(char if char.isprintable() else "?" for char in line)
-    return line if len(line) <= 600 else line[:600] + " ..."

@@ -21,12 +21,13 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Refusal(click.ClickException):
-    """The answer is no: it does not fit, a gate was missed, parity failed."""
+    """The answer is no: it does not fit, a gate was missed, parity failed. Of many devices: the gravest code."""
 
     exit_code = 3
 
-    def __init__(self) -> None:
+    def __init__(self, code: int = 3) -> None:
         super().__init__("")
+        self.code = code
 
 
 class Size(click.ParamType[int]):
@@ -101,7 +102,12 @@ model_argument = click.argument("model", type=PATH)
 bundle_argument = click.argument("bundle", type=PATH)
 target = _flag("-t", "--target", required=True, help="A profile's name or a YAML file.")
 optional_target = _flag("-t", "--target", help="A profile's name or a YAML file.")
-device = _flag("-d", "--device", required=True, help="A device's name, local:, or ssh://user@host:port.")
+devices = _flag("-d", "--device", required=True, multiple=True,
+                help="A device's name, local:, or ssh://user@host:port; several times for several; a group; all.",
+)  # fmt: skip
+wait = _flag("--wait", type=click.FloatRange(0, 86_400), default=0.0, show_default=True,
+             help="Wait so many seconds for a device that somebody else is using.",
+)  # fmt: skip
 data = _flag("--data", required=True, help="dataset.yaml, an .npz keyed by input name, or script.py:function.")
 output = _flag("-o", "--output", type=PATH, help="Folder for stage files (default: build/<model>/<target>).")
 as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
@@ -215,6 +221,11 @@ def say(text: str, quiet: bool) -> None:
     """One line on stderr."""
     if not quiet:
         click.echo(text, err=True)
+
+
+def warn(text: str) -> None:
+    """A warning on stderr, however quiet."""
+    click.echo(f"warning: {text}", err=True)
 
 
 @contextmanager

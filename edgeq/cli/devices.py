@@ -24,12 +24,20 @@ def list_command(as_json: bool) -> None:
     from edgeq import devices
     from edgeq.report import json, terminal
 
-    found = devices.load_all()
+    found, groups = devices.load_all(), devices.groups()
     if as_json:
-        common.print_json(json.document(devices=found))
+        common.print_json(json.document(devices=found, groups=groups))
         return
-    rows = [(one.name, one.transport, one.host, one.port, one.user, one.notes) for one in found]
-    common.show(terminal.table(None, ("device", "transport", "host", "port", "user", "notes"), rows))
+    rows = [
+        (one.name, one.transport, one.host, one.port, one.user, _groups_of(one.name, groups), one.notes)
+        for one in found
+    ]
+    columns = ("device", "transport", "host", "port", "user", "groups", "notes")
+    common.show(terminal.table(None, columns, rows))
+
+
+def _groups_of(name: str, groups: dict[str, tuple[str, ...]]) -> str:
+    return ", ".join(group for group, members in groups.items() if name in members) or "-"
 
 
 @command.command("add")
@@ -39,12 +47,15 @@ def list_command(as_json: bool) -> None:
 @click.option("--folder", help="Folder on the device for bundles.")
 @click.option("--python", help="Python on the device.")
 @click.option("--notes", help="Anything worth remembering.")
+@click.option("--group", "groups", multiple=True, help="A group that it belongs to; several times for several.")
 @common.as_json
-def add_command(name: str, address: str, as_json: bool, **options: Any) -> None:
+def add_command(name: str, address: str, groups: tuple[str, ...], as_json: bool, **options: Any) -> None:
     """Register a device under NAME; ADDRESS is local: or ssh://user@host:port."""
     from edgeq import devices
 
-    found = devices.add(name, address, **{key: value for key, value in options.items() if value is not None})
+    found = devices.add(
+        name, address, groups=groups, **{key: value for key, value in options.items() if value is not None}
+    )
     common.done(f"added {found.name}", as_json=as_json, device=found)
 
 

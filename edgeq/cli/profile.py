@@ -13,9 +13,10 @@ if TYPE_CHECKING:
     from edgeq.types import Report
 
 
-@click.command("profile", short_help="Measure latency, memory, energy and parity on a device.")
+@click.command("profile", short_help="Measure latency, memory, energy and parity on devices.")
 @common.bundle_argument
-@common.device
+@common.devices
+@common.wait
 @common.output
 @common.budgets
 @common.measuring
@@ -23,21 +24,35 @@ if TYPE_CHECKING:
 @common.as_json
 @common.talk
 def command(
-    bundle: Path, device: str, output: Path | None, resume: bool, as_json: bool, quiet: bool, **options: Any
+    bundle: Path,
+    device: tuple[str, ...],
+    wait: float,
+    output: Path | None,
+    resume: bool,
+    as_json: bool,
+    quiet: bool,
+    **options: Any,
 ) -> None:
     """Deploy if needed, measure, check parity with the golden vectors. Exit code 3 when something does not hold."""
-    from edgeq import workflow
+    from edgeq import devices, workflow
+    from edgeq.cli import fleet
 
+    words: dict[str, Any] = {
+        "settings": common.settings_of(options),
+        "budgets": common.budgets_of(options),
+        "output": output,
+        "resume": resume,
+        "wait_seconds": wait,
+    }
+    one = devices.single(device)
+    if one is None:
+        shape = fleet.report_shape()
+        with fleet.watching(device, shape, quiet) as watch:
+            outcomes = workflow.profile_all(bundle, device, **words, watch=watch)
+        fleet.finish(outcomes, shape, as_json=as_json, quiet=quiet)
+        return
     with common.progress(quiet) as progress:
-        found = workflow.profile(
-            bundle,
-            device,
-            settings=common.settings_of(options),
-            budgets=common.budgets_of(options),
-            output=output,
-            resume=resume,
-            progress=progress,
-        )
+        found = workflow.profile(bundle, one, **words, progress=progress, warn=common.warn)
     show(found, as_json=as_json, quiet=quiet)
 
 

@@ -3,16 +3,31 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
+from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
 
 from edgeq.types import Progress
+
+if TYPE_CHECKING:
+    from edgeq.lab.fleet import Outcome
+
+Told = Callable[["Outcome[Any]"], tuple[str, str]]
+"""(ok, no or error; in a few words) of an outcome."""
+Ended = Callable[["Outcome[Any]"], None]
 
 
 @contextmanager
@@ -58,3 +73,114 @@ def _lines() -> Progress:
         click.echo(f"{step}: {done}/{total}", err=True)
 
     return show
+
+
+@dataclass
+class Row:
+    """Where one device is; `result` is (ok, no or error; in a few words)."""
+
+    step: str = ""
+    done: int = 0
+    total: int = 0
+    started: float | None = None
+    ended: float | None = None
+    result: tuple[str, str] | None = None
+
+
+HOST = "this host"
+
+
+@contextmanager
+def fleet(names: Sequence[str], told: Told) -> Iterator[tuple[Callable[[str], Progress], Ended]]:
+    """Progress by device (and HOST), and what hears of outcomes: one live table on a terminal, lines elsewhere."""
+    rows = {name: Row() for name in (HOST, *names)}
+    if not sys.stderr.isatty():
+        yield _fleet_lines(rows, told)
+        return
+    console = Console(stderr=True)
+    with Live(console=console, transient=True, get_renderable=lambda: _fleet_table(rows, console.height)):
+        yield _followed(rows), _finished(rows, told)
+
+
+def _followed(rows: dict[str, Row]) -> Callable[[str], Progress]:
+    def of(name: str) -> Progress:
+        row = rows[name]
+        row.started = time.monotonic()
+
+        def show(step: str, done: int, total: int) -> None:
+            row.step, row.done, row.total = step, done, total
+
+        return show
+
+    return of
+
+
+def _finished(rows: dict[str, Row], told: Told) -> Ended:
+    def ended(outcome: Outcome[Any]) -> None:
+        row = rows[outcome.device]
+        row.result, row.ended = told(outcome), time.monotonic()
+
+    return ended
+
+
+def _fleet_lines(rows: dict[str, Row], told: Told) -> tuple[Callable[[str], Progress], Ended]:
+    """A line when a device begins a step, and when it has ended."""
+    writing = threading.Lock()
+
+    def say(text: str) -> None:
+        with writing:
+            click.echo(text, err=True)
+
+    def of(name: str) -> Progress:
+        row = rows[name]
+
+        def show(step: str, done: int, total: int) -> None:  # noqa: ARG001 the Protocol's
+            if step != row.step:
+                row.step = step
+                say(f"{name}: {step}")
+
+        return show
+
+    def ended(outcome: Outcome[Any]) -> None:
+        mark, words = told(outcome)
+        say(f"{outcome.device}: {mark} after {outcome.seconds:.1f} s{': ' if words else ''}{words}")
+
+    return of, ended
+
+
+ORDER = {None: 1, "error": 0, "no": 0, "ok": 3}
+STYLES = {"ok": "green", "no": "bold red", "error": "bold red"}
+
+
+def _fleet_table(rows: dict[str, Row], height: int) -> Table:
+    """What fits on the terminal, those that failed or are under way first, and how many there are of each."""
+    table = Table("device", "step", "", "", "result", box=None, pad_edge=False, expand=True)
+    shown = sorted(rows.items(), key=lambda item: _place(item[1]))[: max(1, height - 3)]
+    for name, row in shown:
+        table.add_row(Text(name), Text(row.step if row.result is None else ""), _bar(row), _elapsed(row), _mark(row))
+    counts = Counter(row.result[0] if row.result else "to do" for name, row in rows.items() if name != HOST)
+    table.add_row(Text(", ".join(f"{count} {what}" for what, count in counts.items()), "bold"))
+    return table
+
+
+def _place(row: Row) -> int:
+    waiting = row.result is None and row.started is None
+    return 2 if waiting else ORDER[row.result[0] if row.result else None]
+
+
+def _bar(row: Row) -> ProgressBar | Text:
+    if row.result is not None or not row.total:
+        return Text("")
+    return ProgressBar(total=row.total, completed=row.done, width=20)
+
+
+def _elapsed(row: Row) -> Text:
+    end = time.monotonic() if row.ended is None else row.ended
+    return Text("" if row.started is None else f"{end - row.started:.0f} s")
+
+
+def _mark(row: Row) -> Text:
+    if row.result is None:
+        return Text("")
+    mark, words = row.result
+    return Text(f"{mark} {words}", STYLES[mark], no_wrap=True, overflow="ellipsis")

@@ -11,20 +11,37 @@ from edgeq.cli import common
 
 @click.command("run", short_help="All of the above in one go, ending in the report.")
 @common.converting
-@common.device
+@common.devices
+@common.wait
 @common.measuring
 @common.as_json
 @common.talk
-def command(device: str, as_json: bool, quiet: bool, **options: Any) -> None:
+def command(device: tuple[str, ...], wait: float, as_json: bool, quiet: bool, **options: Any) -> None:
     """Plan, quantize, build, deploy, profile. Exit code 3 when plan, accuracy, parity or a budget does not hold."""
-    from edgeq import workflow
+    from edgeq import devices, workflow
     from edgeq.cli import profile, quantize
 
+    words = {**common.conversion_of(options), "settings": common.settings_of(options), "wait_seconds": wait}
+    one = devices.single(device)
+    if one is None:
+        _run_all(device, words, as_json=as_json, quiet=quiet)
+        return
     with common.progress(quiet) as progress:
-        found = workflow.run(
-            **common.conversion_of(options), device=device, settings=common.settings_of(options), progress=progress
-        )
+        found = workflow.run(**words, device=one, progress=progress, warn=common.warn)
     if isinstance(found, workflow.Refused):
         quantize.refuse(found, as_json=as_json)
     else:
         profile.show(found, as_json=as_json, quiet=quiet)
+
+
+def _run_all(chosen: tuple[str, ...], words: dict[str, Any], *, as_json: bool, quiet: bool) -> None:
+    from edgeq import workflow
+    from edgeq.cli import fleet, quantize
+
+    shape = fleet.report_shape()
+    with fleet.watching(chosen, shape, quiet) as watch:
+        outcomes = workflow.run_all(**words, chosen=chosen, watch=watch)
+    if isinstance(outcomes, workflow.Refused):
+        quantize.refuse(outcomes, as_json=as_json)
+    else:
+        fleet.finish(outcomes, shape, as_json=as_json, quiet=quiet)

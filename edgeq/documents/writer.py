@@ -18,7 +18,7 @@ _NOT_PLAIN = re.compile(r"(?i:null|true|false)")
 
 
 def write_yaml(path: Path, data: Mapping[str, Any], *, comment: str = "") -> None:
-    """Write nested mappings of scalars as YAML, atomically and readable by the owner only; raises OutputError.
+    """Write nested mappings of scalars and lists as YAML, atomically, readable by the owner only; raises OutputError.
 
     Strings are always quoted, so that no reader takes one for something else. A symbolic link is followed.
     """
@@ -60,6 +60,8 @@ def _scalar_text(value: object) -> str:
         return _quoted(value, plain=False)
     if value is None or isinstance(value, (bool, int)) or value == {}:
         return json.dumps(value)
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(_scalar_text, value)) + "]"
     if isinstance(value, float) and math.isfinite(value):
         return repr(value)
     raise TypeError(f"cannot be written as YAML: {type(value).__name__}")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
 from edgeq.errors import CommandFailed
-from edgeq.lab.transports import OUTPUT_LIMIT_BYTES, Completed, Sent
+from edgeq.lab.transports import OUTPUT_LIMIT_BYTES, Completed, Sent, Told
 from edgeq.types import Device
 
 Answer = Completed | Exception
@@ -32,6 +33,7 @@ class FakeTransport:
         self.ran: list[tuple[str, ...]] = []
         self.files: dict[str, bytes] = {}
         self.removed: list[str] = []
+        self.holders: list[dict[str, object]] = []
         self._answers = list(answers)
 
     def run(
@@ -92,6 +94,21 @@ class FakeTransport:
     def home(self) -> str:
         """An invented home."""
         return "/home/fake"
+
+    @contextlib.contextmanager
+    def lease(
+        self,
+        holder: Mapping[str, object],
+        *,
+        wait_seconds: float,  # noqa: ARG002 the Protocol's
+        waiting: Callable[[Told], None],  # noqa: ARG002 the Protocol's
+    ) -> Iterator[Callable[[], None]]:
+        """Never held by anybody else; `holders` lists who had it."""
+        self.holders.append(dict(holder))
+        yield lambda: None
+
+    def interrupt(self) -> None:
+        """Nothing takes time here."""
 
     def close(self) -> None:
         """Nothing is open."""

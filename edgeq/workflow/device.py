@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
-from edgeq import backends, devices, store
-from edgeq.errors import IllegalInstruction, RunnerKilled, RuntimeMissing
+from edgeq import devices, store
+from edgeq.errors import EdgeqError, IllegalInstruction, RunnerKilled, RuntimeMissing
 from edgeq.types import (
     Budgets,
     Bundle,
@@ -25,14 +25,23 @@ from edgeq.workflow import observed
 
 if TYPE_CHECKING:
     from edgeq.lab.deploy import Deployment
+    from edgeq.lab.fleet import Reach
     from edgeq.lab.transports import Transport
     from edgeq.lab.trust import HostKey
+
+Warn = Callable[[str], None]
+
+
+def unheard(text: str) -> None:
+    """A Warn that nobody listens to."""
 
 
 @contextmanager
 def connected(device: Device) -> Iterator[Transport]:
     """A transport to a device, closed afterwards."""
-    transport = cast("Transport", backends.find("lab.transports", device.transport).connect(device))
+    from edgeq.lab import transports
+
+    transport = transports.connect(device)
     try:
         yield transport
     finally:
@@ -66,20 +75,52 @@ def profile(
     budgets: Budgets | None = None,
     output: Path | None = None,
     resume: bool = False,
+    wait_seconds: float = 0.0,
     progress: Progress = silent,
+    warn: Warn = unheard,
 ) -> Report:
-    """Deploy if needed, measure, check parity; written to measurement.json and report.json beside the bundle."""
+    """Deploy if needed, measure, check parity; written to measurement.json and report.json beside the bundle.
+
+    The device is leased meanwhile: DeviceBusy when somebody else has it for longer than `wait_seconds`. The run is
+    kept in the history; where that cannot be written, `warn` is told.
+    """
     from edgeq.lab import deploy as deploying
 
     found = deploying.load_bundle(bundle)
     folder = store.make_folder(output or bundle.resolve().parent)
     unit = devices.load(device)
     quantized = packed(bundle)
-    measured = measure(found, unit, settings or RunSettings(), folder, resume, progress)
-    observed.record(quantized, measured)
-    result = compose(folder, found, quantized, measured, None, budgets or Budgets())
+    measured = measure(found, unit, settings or RunSettings(), folder, resume, progress, wait_seconds=wait_seconds)
+    return conclude(folder, found, quantized, measured, budgets or Budgets(), command="profile", warn=warn)
+
+
+def conclude(
+    folder: Path,
+    bundle: Bundle | None,
+    quantized: QuantizedModel,
+    measured: Measurement | None,
+    budgets: Budgets,
+    *,
+    command: str,
+    warn: Warn,
+) -> Report:
+    """The report over what was measured; written to report.json, and what was measured is remembered."""
+    if measured is not None:
+        observed.record(quantized, measured)
+    result = compose(folder, bundle, quantized, measured, None, budgets)
     store.write(folder / "report.json", result)
+    if measured is not None:
+        _remember(result, folder, command, warn)
     return result
+
+
+def _remember(result: Report, folder: Path, command: str, warn: Warn) -> None:
+    from edgeq import history
+
+    try:
+        history.record(result, folder=folder, command=command)
+    except EdgeqError as error:  # the measurement holds and is written, wherever the history is
+        warn(f"the run is not in the history: {error.message}" + (f" ({error.where})" if error.where else ""))
 
 
 def packed(bundle: Path) -> QuantizedModel:
@@ -88,16 +129,27 @@ def packed(bundle: Path) -> QuantizedModel:
 
 
 def measure(
-    bundle: Bundle, device: Device, settings: RunSettings, folder: Path, resume: bool, progress: Progress
+    bundle: Bundle,
+    device: Device,
+    settings: RunSettings,
+    folder: Path,
+    resume: bool,
+    progress: Progress,
+    *,
+    wait_seconds: float = 0.0,
+    reach: Reach = connected,
 ) -> Measurement:
-    """Deploy and measure; written to measurement.json."""
+    """Deploy and measure under a lease of the device; written to measurement.json."""
+    from edgeq.lab.leases import leased
+
     path = folder / "measurement.json"
     done = _measured(path, bundle, device, settings) if resume else None
     if done is not None:
         return done
-    with connected(device) as transport:
+    with reach(device) as transport, leased(transport, wait_seconds=wait_seconds, progress=progress) as check:
         measured = _measure_there(bundle, transport, settings, progress)
-    store.write(path, measured)
+        check()
+        store.write(path, measured)
     return measured
 
 

@@ -8,8 +8,7 @@ from typing import cast
 from edgeq import devices, store
 from edgeq.errors import EdgeqError
 from edgeq.types import Budgets, Measurement, Progress, QuantizedModel, Report, RunSettings, Validation, silent
-from edgeq.workflow import observed
-from edgeq.workflow.device import compose, connected, measure
+from edgeq.workflow.device import Warn, compose, conclude, connected, measure, unheard
 from edgeq.workflow.plan import Wish, default_output
 from edgeq.workflow.quantize import Refused, build
 
@@ -24,7 +23,9 @@ def run(
     wish: Wish | None = None,
     settings: RunSettings | None = None,
     resume: bool = False,
+    wait_seconds: float = 0.0,
     progress: Progress = silent,
+    warn: Warn = unheard,
 ) -> Report | Refused:
     """Plan, quantize, build, deploy, profile, in one go, ending in the report."""
     asked = wish or Wish()
@@ -35,12 +36,9 @@ def run(
     found, bundle = build(model, target, data, output=folder, wish=asked, resume=resume, progress=progress)
     if isinstance(found, Refused):
         return found
-    measured = measure(bundle, unit, settings or RunSettings(), folder, resume, progress) if bundle else None
-    if measured is not None:
-        observed.record(found, measured)
-    result = compose(folder, bundle, found, measured, None, asked.budgets)
-    store.write(folder / "report.json", result)
-    return result
+    chosen = settings or RunSettings()
+    measured = measure(bundle, unit, chosen, folder, resume, progress, wait_seconds=wait_seconds) if bundle else None
+    return conclude(folder, bundle, found, measured, asked.budgets, command="run", warn=warn)
 
 
 def report(folder: Path, *, budgets: Budgets | None = None) -> Report:

@@ -4,62 +4,106 @@ from __future__ import annotations
 
 import dataclasses
 import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgeq import datasets, devices, models, search, store
 from edgeq.runtimes import decode, encode
-from edgeq.types import Bundle, Dataset, ModelGraph, Progress, QuantizedModel, Validation, silent
+from edgeq.types import Bundle, Dataset, Device, ModelGraph, Progress, QuantizedModel, Validation, silent
 from edgeq.workflow.device import connected, packed, send
 
 if TYPE_CHECKING:
     from edgeq.evaluation.scoring import Outputs
-    from edgeq.lab.transports import Transport
+    from edgeq.lab.fleet import Reach
     from edgeq.runtimes import Array, Session
 
 
+@dataclass(frozen=True, kw_only=True)
+class Scoring:
+    """A bundle, and the samples that it is scored with on whichever device."""
+
+    bundle: Bundle
+    quantized: QuantizedModel
+    graph: ModelGraph
+    dataset: Dataset
+    session: Session
+
+
 def validate(
-    bundle: Path, device: str, data: str, *, output: Path | None = None, progress: Progress = silent
+    bundle: Path,
+    device: str,
+    data: str,
+    *,
+    output: Path | None = None,
+    wait_seconds: float = 0.0,
+    progress: Progress = silent,
 ) -> Validation:
-    """Run the scoring samples on the device and compare with host float and host INT8; written to validation.json."""
+    """Run the scoring samples on the device and compare with host float and host INT8; written to validation.json.
+
+    The device is leased meanwhile: DeviceBusy when somebody else has it for longer than `wait_seconds`.
+    """
+    folder = store.make_folder(output or bundle.resolve().parent)
+    scoring, unit = prepare(bundle, data), devices.load(device)
+    with tempfile.TemporaryDirectory(prefix="edgeq-validate-") as scratch:
+        there = on_device(
+            scoring, unit, lambda: stored(scoring, Path(scratch)), wait_seconds=wait_seconds, progress=progress
+        )
+    return conclude(folder, scoring, on_host(scoring, progress), there)
+
+
+def prepare(bundle: Path, data: str) -> Scoring:
+    """Read a bundle's model and bind the samples to it."""
     from edgeq.lab import deploy as deploying
 
-    found = deploying.load_bundle(bundle)
-    folder = store.make_folder(output or bundle.resolve().parent)
-    layouts = tuple(port.layout for port in packed(bundle).inputs)
+    found, quantized = deploying.load_bundle(bundle), packed(bundle)
+    layouts = tuple(port.layout for port in quantized.inputs)
     graph = dataclasses.replace(models.read(bundle / found.manifest.model), input_layouts=layouts)
-    dataset = datasets.bind(datasets.load(data), graph)
-    session = search.open_session(found.manifest.format, Path(found.path) / found.manifest.model)
-    with connected(devices.load(device)) as transport:
-        there = _on_device(found, session, graph, dataset, transport, progress)
-    result = _compare(packed(bundle), session, graph, dataset, there, progress)
-    store.write(folder / "validation.json", result)
-    return result
+    return Scoring(
+        bundle=found,
+        quantized=quantized,
+        graph=graph,
+        dataset=datasets.bind(datasets.load(data), graph),
+        session=search.open_session(found.manifest.format, Path(found.path) / found.manifest.model),
+    )
 
 
-def _on_device(
-    bundle: Bundle, session: Session, graph: ModelGraph, dataset: Dataset, transport: Transport, progress: Progress
+def on_device(
+    scoring: Scoring,
+    unit: Device,
+    inputs: Callable[[], list[Array]],
+    *,
+    wait_seconds: float = 0.0,
+    progress: Progress = silent,
+    reach: Reach = connected,
 ) -> Outputs:
+    """The device's outputs for the stored inputs, which are asked for once it is reached."""
     from edgeq.lab import bench
+    from edgeq.lab.leases import leased
 
-    deployment = send(bundle, transport, progress)
-    with tempfile.TemporaryDirectory(prefix="edgeq-validate-") as scratch:
-        stored = _stored(session, graph, dataset, Path(scratch))
-        answers = bench.evaluate(transport, deployment.folder, bundle.manifest, stored, Path(scratch), progress)
-        return tuple(decode(port, answer).copy() for port, answer in zip(session.outputs, answers, strict=True))
+    bundle, ports = scoring.bundle, scoring.session.outputs
+    with (
+        reach(unit) as transport,
+        leased(transport, wait_seconds=wait_seconds, progress=progress) as check,
+        tempfile.TemporaryDirectory(prefix="edgeq-validate-") as scratch,
+    ):
+        deployment = send(bundle, transport, progress)
+        answers = bench.evaluate(transport, deployment.folder, bundle.manifest, inputs(), Path(scratch), progress)
+        check()
+        return tuple(decode(port, answer).copy() for port, answer in zip(ports, answers, strict=True))
 
 
-def _stored(session: Session, graph: ModelGraph, dataset: Dataset, scratch: Path) -> list[Array]:
+def stored(scoring: Scoring, scratch: Path) -> list[Array]:
     """Stored values of the scoring samples, one array for each input, on disk: they may be many."""
     import numpy as np
 
     found: list[Array] = []
-    for place, sample in enumerate(datasets.samples(dataset, graph, dataset.evaluation)):
-        values = [encode(port, real) for port, real in zip(session.inputs, sample, strict=True)]
+    chosen = scoring.dataset.evaluation
+    for place, sample in enumerate(datasets.samples(scoring.dataset, scoring.graph, chosen)):
+        values = [encode(port, real) for port, real in zip(scoring.session.inputs, sample, strict=True)]
         found = found or [
-            np.lib.format.open_memmap(
-                scratch / f"input_{i}.npy", "w+", value.dtype, (len(dataset.evaluation), *value.shape[1:])
-            )
+            np.lib.format.open_memmap(scratch / f"input_{i}.npy", "w+", value.dtype, (len(chosen), *value.shape[1:]))
             for i, value in enumerate(values)
         ]
         for column, value in zip(found, values, strict=True):
@@ -67,17 +111,26 @@ def _stored(session: Session, graph: ModelGraph, dataset: Dataset, scratch: Path
     return found
 
 
-def _compare(
-    quantized: QuantizedModel,
-    session: Session,
-    graph: ModelGraph,
-    dataset: Dataset,
-    there: Outputs,
-    progress: Progress,
-) -> Validation:
+def on_host(scoring: Scoring, progress: Progress) -> Outputs:
+    """This host's outputs for the same samples."""
+    from edgeq.evaluation import scoring as outputs
+
+    chosen = scoring.dataset.evaluation
+    return outputs.collect(
+        scoring.session, scoring.dataset, scoring.graph, chosen, progress, step="scoring on the host"
+    )
+
+
+def conclude(folder: Path, scoring: Scoring, here: Outputs, there: Outputs) -> Validation:
+    """Scores of both beside each other; written to validation.json."""
+    result = _compare(scoring.quantized, scoring.dataset, here, there)
+    store.write(folder / "validation.json", result)
+    return result
+
+
+def _compare(quantized: QuantizedModel, dataset: Dataset, here: Outputs, there: Outputs) -> Validation:
     from edgeq.evaluation import scoring
 
-    here = scoring.collect(session, dataset, graph, dataset.evaluation, progress, step="scoring on the host")
     result = scoring.accuracy(
         dataset, here, there, max_drop=quantized.accuracy.tolerance if quantized.accuracy else None
     )

@@ -13,8 +13,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from edgeq import errors
-from edgeq.cli import EXIT_CODES, _one_line, cli
+from edgeq.cli import EXIT_CODES, cli
 from edgeq.cli.common import Cpus, Size
+from edgeq.cli.exits import one_line
 from edgeq.testing import models
 from edgeq.units import parse_size
 
@@ -25,7 +26,7 @@ CODES = {
     "UsageError": 2,
     **dict.fromkeys(("CompilerRefused", "AtChance"), 3),
     **dict.fromkeys(("Unreachable", "UnknownHostKey", "HostKeyChanged", "AuthenticationFailed"), 4),
-    **dict.fromkeys(("TimedOut", "Disconnected"), 4),
+    **dict.fromkeys(("TimedOut", "Disconnected", "DeviceBusy"), 4),
 }
 """What cli.md says; every other EdgeqError is 1."""
 
@@ -49,11 +50,11 @@ def test_exit_codes_go_from_special_to_general() -> None:
 @example("x" * 5000)
 @example("\u202eabc")
 def test_text_from_elsewhere_stays_one_harmless_line(text: str) -> None:
-    line = _one_line(text)
+    line = one_line(text)
     assert line.isprintable()
     assert "\n" not in line
     assert len(line) <= 610
-    assert _one_line(line)[:600] == line[:600]
+    assert one_line(line)[:600] == line[:600]
 
 
 # --- Cpus -----------------------------------------------------------------------------------------
@@ -149,6 +150,7 @@ ENVIRONMENT = {
     "--cpus": "0-1",
     "--workers": "2",
     "--timeout-seconds": "8",
+    "--wait": "5",
 }
 
 

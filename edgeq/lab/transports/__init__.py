@@ -6,12 +6,14 @@ return, an exception, Ctrl-C or the death of this host's process no process is l
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol, runtime_checkable
 
+from edgeq import backends
 from edgeq.types import Device
 
 OUTPUT_LIMIT_BYTES = 16 << 20
@@ -23,6 +25,10 @@ Sent = Callable[[int, int], None]
 """`sent(done_bytes, total_bytes)`: how far an upload is."""
 
 
+Told = dict[str, object]
+"""What a device says of the lease that is in force there: `holder` and for how many `seconds`. Not to be believed."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Completed:
     """A command that ended on the device; killed by a signal its status is 128 + number, as in a shell."""
@@ -32,6 +38,14 @@ class Completed:
     signal: str | None
     stdout: bytes
     stderr: bytes
+
+
+class Held(Exception):
+    """Somebody else holds the device; `told` is what it says of that."""
+
+    def __init__(self, told: Told) -> None:
+        super().__init__("somebody else holds the device")
+        self.told = told
 
 
 @runtime_checkable
@@ -90,6 +104,20 @@ class Transport(Protocol):
         """The home folder there, absolute."""
         ...
 
+    def lease(
+        self, holder: Mapping[str, object], *, wait_seconds: float, waiting: Callable[[Told], None]
+    ) -> AbstractContextManager[Callable[[], None]]:
+        """Keep the device for `holder`, which has an `id`, while the block runs; it ends with this process, too.
+
+        Waits so long for another holder, of whom `waiting` is told. What the block gets raises DeviceBusy once the
+        lease was lost. Raises `Held`, and what `put` raises.
+        """
+        ...
+
+    def interrupt(self) -> None:
+        """End what other threads do here, within a second or so: they see KeyboardInterrupt."""
+        ...
+
     def close(self) -> None:
         """Close the connection; may be called twice."""
         ...
@@ -99,3 +127,9 @@ class Transport(Protocol):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
+
+
+def connect(device: Device) -> Transport:
+    """Connect by the device's own transport; raises Unreachable and its kinds, TimedOut, BackendNotFound."""
+    found: Transport = backends.find("lab.transports", device.transport).connect(device)
+    return found

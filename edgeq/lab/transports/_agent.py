@@ -25,7 +25,7 @@ import sys
 import tempfile
 import threading
 import time
-from typing import IO, Any, Callable
+from typing import IO, Any, Callable, Iterator
 
 MARK = b"\nedgeq agent 1\n"
 BEAT_SECONDS = 2.0
@@ -33,6 +33,11 @@ SILENCE_SECONDS = 15.0
 GRACE_SECONDS = 1.0
 FRAME_BYTES = 32768
 LARGEST_FRAME_BYTES = 16 << 20
+LEASE_SECONDS = 20.0
+RENEW_SECONDS = 4.0
+POLL_SECONDS = 0.5
+LOCK_SECONDS = 5.0
+LEASE_BYTES = 2048
 
 
 def nothing() -> None:
@@ -361,7 +366,181 @@ def home(link: Link, job: dict[str, Any]) -> dict[str, Any]:
     return {"home": os.getcwd()}
 
 
-JOBS = {"run": run, "put": put, "get": get, "hash": hashes, "remove": remove, "make_folder": make_folder, "home": home}
+def uptime() -> float:
+    """Seconds since the device started, sleep included where the kernel counts it: a clock that nobody sets."""
+    clock = getattr(time, "CLOCK_BOOTTIME", None)
+    return time.monotonic() if clock is None else time.clock_gettime(clock)
+
+
+def lease_path(folder: str) -> str:
+    """The lease's file: named after this start of this machine, for a folder on the network may serve several."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id") as stream:
+            boot = re.sub("[^0-9a-f]", "", stream.read(36))[:12]
+    except OSError:
+        boot = "here"
+    return os.path.join(folder, "lease-%s.json" % boot)
+
+
+def owns(handle: int, path: str) -> bool:
+    """Lock an open file; false when somebody else has it, or has removed it since."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        there, mine = os.stat(path, follow_symlinks=False), os.fstat(handle)
+    except (BlockingIOError, FileNotFoundError):
+        return False
+    return (there.st_dev, there.st_ino) == (mine.st_dev, mine.st_ino)
+
+
+@contextlib.contextmanager
+def alone(path: str) -> Iterator[None]:
+    """Keep other agents from the lease for a moment; the kernel lets go when this process ends, however it ends."""
+    give_up = time.monotonic() + LOCK_SECONDS
+    while time.monotonic() < give_up:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+        try:
+            if owns(handle, path):
+                try:
+                    yield
+                finally:
+                    os.unlink(path)  # its owner only, so that nobody locks a file that has lost its name
+                return
+        finally:
+            os.close(handle)
+        time.sleep(0.01)
+    raise OSError(errno.EAGAIN, "another process keeps it locked", path)
+
+
+def read_lease(path: str) -> dict[str, Any] | None:
+    """What the file says; None where there is none, or none that an agent wrote."""
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ELOOP, errno.ENXIO):
+            return None
+        raise
+    with open(handle, "rb") as stream:
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            return None
+        try:
+            told = json.loads(stream.read(LEASE_BYTES))
+        except (ValueError, RecursionError):
+            return None
+    return told if isinstance(told, dict) else None
+
+
+def in_force(told: dict[str, Any] | None) -> dict[str, Any] | None:
+    """A lease that has not run out by this device's clock; one that lasts longer than any agent's is not believed."""
+    try:
+        left = float(told["until"]) - uptime() if told else 0.0
+    except (KeyError, TypeError, ValueError, OverflowError):
+        return None
+    return told if 0 < left <= LEASE_SECONDS else None
+
+
+def write_lease(path: str, mine: dict[str, Any], flags: int) -> None:
+    """Write or renew; the same size always, so that one write replaces all of it."""
+    text = json.dumps(dict(mine, until=uptime() + LEASE_SECONDS)).encode().ljust(LEASE_BYTES)
+    handle = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | flags, 0o644)
+    try:
+        if len(text) > LEASE_BYTES or os.write(handle, text) != LEASE_BYTES:
+            raise OSError(errno.ENOSPC, "the lease cannot be written", path)
+    except OSError:
+        os.unlink(path)
+        raise
+    finally:
+        os.close(handle)
+
+
+def take(path: str, mine: dict[str, Any]) -> dict[str, Any] | None:
+    """Try once; who holds the device, or None when it is ours now."""
+    with alone(path + ".lock"):
+        holder = in_force(read_lease(path))
+        if holder is None:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
+            write_lease(path, mine, os.O_CREAT | os.O_EXCL)
+        return holder
+
+
+def renew(path: str, mine: dict[str, Any]) -> bool:
+    """Make the lease last longer; false when it is no longer ours."""
+    with alone(path + ".lock"):
+        found = read_lease(path) or {}
+        if found.get("id") != mine["id"]:
+            return False
+        write_lease(path, mine, 0)
+        return True
+
+
+def give_back(path: str, mine: dict[str, Any]) -> None:
+    """End the lease if it is still ours."""
+    with alone(path + ".lock"):
+        found = read_lease(path) or {}
+        if found.get("id") == mine["id"]:
+            os.unlink(path)
+
+
+def acquire(link: Link, path: str, mine: dict[str, Any], wait_seconds: float) -> dict[str, Any] | None:
+    """Take the lease, waiting so long at most; None when it is ours, else who has it. The host is told of waiting."""
+    give_up, told = time.monotonic() + wait_seconds, [mine["id"]]
+    while True:
+        holder = in_force(read_lease(path))
+        if holder is None:
+            with link.changing:
+                holder = take(path, mine)
+                if holder is None:
+                    link.cleanup = functools.partial(give_back, path, mine)
+                    return None
+        if time.monotonic() >= give_up:
+            return holder
+        if [holder.get("id")] != told:
+            told = [holder.get("id")]
+            link.send(b"O", json.dumps(seen(holder)).encode())
+        time.sleep(min(POLL_SECONDS, max(0.0, give_up - time.monotonic())))
+
+
+def seen(holder: dict[str, Any]) -> dict[str, Any]:
+    """A holder as the host is told of it, with how long it has had the device."""
+    since = holder.get("since")
+    return {"holder": holder, "seconds": max(0.0, uptime() - since) if isinstance(since, float) else 0.0}
+
+
+def lease(link: Link, job: dict[str, Any]) -> dict[str, Any]:
+    """Keep the device for one holder until the host says so or is gone."""
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):  # another thread: this one may be renewing
+        signal.signal(number, lambda *_: background(link.leave))
+    os.makedirs(job["folder"], exist_ok=True)
+    path, mine = lease_path(job["folder"]), dict(job["holder"], since=uptime())
+    holder = acquire(link, path, mine, job["wait_seconds"])
+    if holder is not None:
+        return seen(holder)
+    link.send(b"O", b"{}")
+    while True:
+        try:
+            if link.inbox.get(timeout=RENEW_SECONDS)[0] == b"E":
+                break
+        except queue.Empty:
+            with link.changing:
+                if not renew(path, mine):
+                    link.cleanup = nothing
+                    return {"lost": True}
+    with link.changing:
+        give_back(path, mine)
+        link.cleanup = nothing
+    return {}
+
+
+JOBS = {
+    "run": run,
+    "put": put,
+    "get": get,
+    "hash": hashes,
+    "remove": remove,
+    "make_folder": make_folder,
+    "home": home,
+    "lease": lease,
+}
 
 
 def main() -> None:

@@ -7,14 +7,16 @@ import hashlib
 import json
 import signal
 import struct
+import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
 from edgeq import store
 from edgeq.errors import Altered, CommandFailed, Disconnected, NotWritable, TimedOut, UsageError
-from edgeq.lab.transports import FILE_SECONDS, OUTPUT_LIMIT_BYTES, Completed, Sent
+from edgeq.lab.transports import FILE_SECONDS, OUTPUT_LIMIT_BYTES, Completed, Held, Sent, Told
+from edgeq.lab.transports._keeper import Keeper
 from edgeq.lab.transports._session import FRAME_BYTES, Answer, Dialogue, Pipe, answer, command, farewell, pieces, source
 from edgeq.types import Device
 
@@ -52,6 +54,7 @@ class AgentTransport:
         self._open_pipe = open_pipe
         self._shut = shut
         self._home: str | None = None
+        self._interrupted = threading.Event()
 
     @contextlib.contextmanager
     def _dialogue(self, job: Answer) -> Iterator[Dialogue]:
@@ -83,6 +86,7 @@ class AgentTransport:
 
     def _next(self, dialogue: Dialogue, deadline: float) -> tuple[bytes, bytes]:
         while True:
+            self._check()
             left = deadline - time.monotonic()
             if left <= 0:
                 farewell(dialogue.pipe)
@@ -90,6 +94,10 @@ class AgentTransport:
             frame = dialogue.receive(min(left, 1.0))
             if frame is not None:
                 return frame
+
+    def _check(self) -> None:
+        if self._interrupted.is_set():
+            raise KeyboardInterrupt
 
     def run(
         self,
@@ -132,6 +140,7 @@ class AgentTransport:
         with self._dialogue({"job": "put", "files": [[there, mode(source)] for source, there in files]}) as dialogue:
             for source, _ in files:
                 for piece in sent(dialogue, source):
+                    self._check()
                     done += len(piece)
                     if progress:
                         progress(done, max(total, done))
@@ -178,6 +187,35 @@ class AgentTransport:
             self._home = str(self._ask({"job": "home"}).get("home"))
         return self._home
 
+    @contextlib.contextmanager
+    def lease(
+        self, holder: Mapping[str, object], *, wait_seconds: float, waiting: Callable[[Told], None]
+    ) -> Iterator[Callable[[], None]]:
+        """Keep the device for `holder` while the block runs; see Transport."""
+        folder = self.device.folder.removeprefix("~/")
+        job: Answer = {"job": "lease", "folder": folder, "holder": dict(holder), "wait_seconds": wait_seconds}
+        with self._dialogue(job) as dialogue:
+            self._acquire(dialogue, time.monotonic() + wait_seconds + FILE_SECONDS, waiting)
+            keeper = Keeper(dialogue)
+            try:
+                yield keeper.check
+            finally:
+                keeper.release()
+
+    def _acquire(self, dialogue: Dialogue, deadline: float, waiting: Callable[[Told], None]) -> None:
+        while True:
+            kind, payload = self._next(dialogue, deadline)
+            told = answer(payload)
+            if kind == b"R":
+                raise Held(told)
+            if not told:
+                return
+            waiting(told)
+
+    def interrupt(self) -> None:
+        """End what other threads do here; see Transport."""
+        self._interrupted.set()
+
     def close(self) -> None:
         """Close the connection."""
         self._shut()
@@ -194,6 +232,8 @@ class AgentTransport:
 def what(job: Answer) -> str:
     """A job in a message."""
     argv = job.get("argv")
+    if job["job"] == "lease":
+        return "the lease"
     return f"the command {argv[0]}" if isinstance(argv, list) else f"{str(job['job']).replace('_', ' ')} of files"
 
 

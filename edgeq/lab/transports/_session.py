@@ -41,7 +41,8 @@ _BOOTSTRAP = (
     "import signal;signal.alarm({seconds});text=sys.stdin.buffer.read({size});signal.alarm(0);"
     "exec(compile(text,'edgeq agent','exec'))"
 )
-_NOT_WRITABLE = {"EACCES", "EPERM", "EROFS", "ENOENT", "ENOTDIR", "EISDIR", "EEXIST", "ENAMETOOLONG", "ELOOP"}
+_NO_ENTRY = {"EACCES", "EPERM", "EROFS", "ENOENT", "ENOTDIR", "EISDIR", "EEXIST", "ENAMETOOLONG", "ELOOP"}
+_NOT_WRITABLE = {*_NO_ENTRY, "ENOLCK", "EOPNOTSUPP"}
 _REFUSALS: tuple[tuple[type[DeviceError], set[str], str | None], ...] = (
     (DiskFull, {"ENOSPC", "EDQUOT"}, "free space there, or set another `folder:` for the device"),
     (NotWritable, _NOT_WRITABLE, "set a writable `folder:` for the device in devices.yaml"),
