@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from edgeq.runtimes import Array, Session
 
 MINIMUM_VECTORS = 16
+LARGEST_FLOAT_BYTES = 256 << 20
+"""A float model above this size is not carried along only to be measured beside the quantized one."""
 
 
 @contextmanager
@@ -49,6 +51,22 @@ def copy_model(place: Path, quantized: QuantizedModel, folder: Path) -> Path:
     if store.sha256(model) != quantized.artifact.sha256:
         raise BuildError("the model is not the one that was quantized", where=str(folder / quantized.artifact.path))
     return model
+
+
+def copy_float(place: Path, quantized: QuantizedModel) -> Path | None:
+    """Copy the float model to `float.<format>` for the speed-up; None where the target's runtime could not run it.
+
+    It is left out where it has another format, is gone or changed since, is what is being shipped, or is too large.
+    """
+    source = Path(quantized.float_path)
+    is_other = quantized.float_sha256 != quantized.artifact.sha256
+    if not is_other or source.suffix != f".{quantized.artifact.format}" or not source.is_file():
+        return None
+    if source.stat().st_size > LARGEST_FLOAT_BYTES or store.sha256(source) != quantized.float_sha256:
+        return None
+    copied = place / f"float{source.suffix}"
+    shutil.copyfile(source, copied)
+    return copied
 
 
 def write_contract(place: Path, quantized: QuantizedModel) -> None:
@@ -92,7 +110,14 @@ def at_least(samples: Iterable[Sequence[Array]], count: int = MINIMUM_VECTORS) -
 
 
 def describe(
-    place: Path, quantized: QuantizedModel, name: str, *, model: str, entry_point: str, vectors: int
+    place: Path,
+    quantized: QuantizedModel,
+    name: str,
+    *,
+    model: str,
+    entry_point: str,
+    vectors: int,
+    float_model: str | None = None,
 ) -> Manifest:
     """The manifest over all files in `place`; it is not written yet."""
     paths = sorted(path for path in place.rglob("*") if path.is_file())
@@ -115,4 +140,5 @@ def describe(
         ),
         tools={**quantized.tools, "edgeq": edgeq.__version__},
         planned_ram_bytes=quantized.plan.memory.ram_bytes,
+        float_model=float_model,
     )

@@ -1,4 +1,4 @@
-"""Bundle for a Linux board: model, I/O contract, golden vectors, the onboard runner, manifest."""
+"""Bundle for a Linux board: model, float model, I/O contract, golden vectors, the onboard runner, manifest."""
 
 from __future__ import annotations
 
@@ -29,11 +29,18 @@ def _fill(
     place: Path, quantized: QuantizedModel, folder: Path, samples: Iterable[Sequence[Array]], name: str
 ) -> Manifest:
     model = builders.copy_model(place, quantized, folder)
+    beside = builders.copy_float(place, quantized)
     vectors = builders.write_golden(place / "golden.npz", model, BY_FORMAT[quantized.artifact.format], samples)
     builders.write_contract(place, quantized)
     shutil.copytree(RUNNER, place / "runner", ignore=shutil.ignore_patterns("__pycache__", "*.pyc"))
     manifest = builders.describe(
-        place, quantized, name, model=model.name, entry_point="runner/__main__.py", vectors=vectors
+        place,
+        quantized,
+        name,
+        model=model.name,
+        entry_point="runner/__main__.py",
+        vectors=vectors,
+        float_model=beside.name if beside else None,
     )
     store.write(place / "manifest.json", manifest)
     return manifest

@@ -85,8 +85,21 @@ class Probe:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Warmth:
+    """What came before the runs that count."""
+
+    seconds: Annotated[float, Interval(ge=0, le=1e6)]
+    runs: Count
+    steady: bool
+    wander: Annotated[float, Interval(ge=0, le=1e9)] | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Times:
-    """Raw times; each sample is the mean of `batch` inferences, every `stride`-th one was kept."""
+    """Raw times; each sample is the mean of `batch` inferences, every `stride`-th one was kept.
+
+    `starts_ns` are the moments at which the samples began, counted from the first.
+    """
 
     load_ns: Nanoseconds
     first_ns: Nanoseconds
@@ -94,15 +107,20 @@ class Times:
     batch: Annotated[int, Interval(ge=1, le=10**6)]
     inferences: Annotated[int, Interval(ge=1, le=10**12)]
     stride: Annotated[int, Interval(ge=1, le=10**9)]
+    starts_ns: Annotated[tuple[Annotated[int, Interval(ge=0, le=10**15)], ...], Len(1, MAX_SAMPLES)]
+    warmup: Warmth
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Used:
-    """Memory of the runner."""
+    """Memory of a process that holds the model and does nothing else."""
 
     peak_rss: Bytes | None
     pss: Bytes | None
     cgroup_peak: Bytes | None
+    floor_rss: Bytes | None = None
+    model_rss: Bytes | None = None
+    model_file: Bytes | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,6 +159,45 @@ class States:
     after: State
 
 
+Rows = tuple[
+    Annotated[int, Interval(ge=-(10**15), le=10**15)],
+    Annotated[int, Interval(ge=0, le=10**11)] | None,
+    Annotated[float, Interval(ge=-100, le=300)] | None,
+    Annotated[int, Interval(ge=0, le=2**32)] | None,
+    Count | None,
+    Annotated[float, Interval(ge=0, le=1e6)] | None,
+]
+"""State during the runs: ns, clock in Hz, °C, throttle bits, times throttled since boot, load."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Beside:
+    """Float and quantized model in turn: medians of their blocks in ns, float first."""
+
+    rounds: Annotated[tuple[tuple[Nanoseconds, Nanoseconds], ...], Len(1, 1000)]
+    batches: tuple[Annotated[int, Interval(ge=1, le=10**6)], Annotated[int, Interval(ge=1, le=10**6)]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OperatorRow:
+    """One operator of one inference."""
+
+    operator: Annotated[str, Len(0, 200)]
+    name: Annotated[str, Len(0, 200)]
+    placement: Annotated[str, Len(0, 200)]
+    count: Annotated[int, Interval(ge=1, le=10**6)]
+    ns: Annotated[int, Interval(ge=0, le=10**15)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operators:
+    """What the interpreter's own profiler says, the slowest operator first."""
+
+    operators: Annotated[tuple[OperatorRow, ...], Len(0, 2000)]
+    runs: Count
+    left_out: Count
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bench:
     """Answer of `bench`."""
@@ -154,6 +211,9 @@ class Bench:
     parity: Compared
     conditions: States
     unavailable: Annotated[dict[Text, Text], Len(0, 50)]
+    watched: Annotated[tuple[Rows, ...], Len(0, 2000)] = ()
+    beside: Beside | None = None
+    operators: Operators | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

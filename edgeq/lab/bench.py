@@ -7,29 +7,28 @@ import hashlib
 import json
 import secrets
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from edgeq import documents, store
 from edgeq.errors import Altered, BuildError, CommandFailed, EdgeqError
-from edgeq.lab import conditions, runner, vectors
-from edgeq.lab.answers import Bench, Drawn, Evaluated, Times
+from edgeq.lab import conditions, findings, runner, vectors
+from edgeq.lab.answers import Bench, Drawn, Evaluated
 from edgeq.lab.faults import clean
 from edgeq.lab.runner import GRACE_SECONDS, USUAL_ROOTS, Roots
 from edgeq.lab.transports import Transport
 from edgeq.lab.vectors import Contract
 from edgeq.types import (
     Energy,
-    Latency,
     Manifest,
     MeasuredMemory,
     Measurement,
     Parity,
     Progress,
     RunSettings,
+    Steadiness,
+    Warmup,
     silent,
 )
 
@@ -59,38 +58,52 @@ def measure(
     """
     words = json.dumps(_settings(transport, manifest, settings))
     argv = [*runner.deployed(transport, folder), "bench", "--bundle", folder, "--settings", words, *roots.argv()]
-    seconds = settings.timeout_seconds + GRACE_SECONDS
+    seconds = timeout_seconds(settings) + GRACE_SECONDS
     answer = runner.call(transport, argv, Bench, timeout_seconds=seconds, progress=progress)
     return measurement(transport.device.name, manifest, settings, answer)
 
 
 def _settings(transport: Transport, manifest: Manifest, settings: RunSettings) -> dict[str, Any]:
     """What the runner is told, with the hashes that the host knows."""
-    used = {manifest.model, manifest.golden, CONTRACT}
+    used = {manifest.model, manifest.golden, CONTRACT, manifest.float_model}
     return {
         **asdict(settings),
+        "timeout_seconds": timeout_seconds(settings),
         "meter": transport.device.meter,
         "tolerance_steps": PARITY_TOLERANCE_STEPS,
         "files": {entry.path: entry.sha256 for entry in manifest.files if entry.path in used},
     }
 
 
+def timeout_seconds(settings: RunSettings) -> float:
+    """When to give up; minutes that were asked for come on top."""
+    return settings.timeout_seconds + 60.0 * (settings.sustained_minutes or 0.0)
+
+
 def measurement(name: str, manifest: Manifest, settings: RunSettings, answer: Bench) -> Measurement:
     """The runner's answer as a Measurement; raises CommandFailed where it contradicts itself."""
+    findings.check_times(name, answer.latency)
     state = conditions.pair(answer.conditions.before, answer.conditions.after)
-    missing = unmeasured(answer)
-    reasons = {key: clean(answer.unavailable.get(key, "")) or _NO_REASON for key in missing}
-    if answer.latency.stride > 1:
-        reasons["latency_samples"] = f"only every {answer.latency.stride}th sample was kept"
-    if answer.parity.not_finite:
-        reasons["parity"] = f"{answer.parity.not_finite} output values are NaN, infinite or of another shape there"
+    if findings.throttled(answer.watched):
+        state = replace(state, throttled=True)
+    latency, reasons = findings.latency(answer.latency)
+    shape, warmup = findings.steadiness(answer.latency), findings.warmup(answer.latency)
+    reasons |= _reasons(answer, settings, shape, warmup)
+    minutes = settings.sustained_minutes
     return Measurement(
         device={"name": name, **asdict(answer.device)},
         runtime={clean(key, 50): clean(value, 100) for key, value in answer.runtime.items()},
         settings=settings,
-        latency_ms=latency(answer.latency),
+        latency_ms=latency,
         latency_samples_ns=answer.latency.samples_ns,
+        sample_starts_ns=answer.latency.starts_ns,
         batch=answer.latency.batch,
+        warmup=warmup,
+        steadiness=shape,
+        sustained=findings.sustained(answer.latency, minutes, shape) if minutes else None,
+        speedup=findings.speedup(answer.beside) if answer.beside else None,
+        operators=findings.operators(answer.operators) if answer.operators else (),
+        watched=findings.watched(answer.watched),
         memory_bytes=MeasuredMemory(**asdict(answer.memory)),
         energy=_energy(answer.energy) if answer.energy else None,
         parity=_parity(name, manifest, answer),
@@ -100,15 +113,33 @@ def measurement(name: str, manifest: Manifest, settings: RunSettings, answer: Be
     )
 
 
+def _reasons(answer: Bench, settings: RunSettings, shape: Steadiness, warmup: Warmup) -> dict[str, str]:
+    """Why what is missing is missing."""
+    reasons = {key: clean(answer.unavailable.get(key, "")) or _NO_REASON for key in unmeasured(answer, settings)}
+    if answer.latency.stride > 1:
+        reasons["latency_samples"] = f"only every {answer.latency.stride}th sample was kept"
+    if answer.parity.not_finite:
+        reasons["parity"] = f"{answer.parity.not_finite} output values are NaN, infinite or of another shape there"
+    if answer.operators and answer.operators.left_out:
+        reasons["operators"] = f"{answer.operators.left_out} operators more are left out"
+    if shape.why:
+        reasons["steadiness"] = shape.why
+    if findings.unsteady(warmup):
+        reasons["steady_state"] = findings.unsteady(warmup)
+    return reasons
+
+
 def _energy(told: Drawn) -> Energy:
     parts = {clean(name, 40): part for name, part in told.uncertainty_parts_mj.items()}
     texts = {"source": clean(told.source), "includes": clean(told.includes)}
     return Energy(**{**asdict(told), **texts, "uncertainty_parts_mj": parts})
 
 
-def unmeasured(answer: Bench) -> list[str]:
+def unmeasured(answer: Bench, settings: RunSettings) -> list[str]:
     """Names of what the answer does not tell; `arena` no runner of ours can."""
-    told = {"energy_mj": answer.energy, "arena": None, **asdict(answer.memory)}
+    told = {"energy_mj": answer.energy, "arena": None, **asdict(answer.memory), "speedup": answer.beside}
+    if settings.operators:
+        told["operators"] = answer.operators
     return [name for name, value in told.items() if value is None]
 
 
@@ -119,24 +150,6 @@ def _parity(name: str, manifest: Manifest, answer: Bench) -> Parity:
         raise CommandFailed(f"{name} gave a parity that cannot be: {told.vectors} of {wanted} vectors")
     ok = not told.not_finite and told.max_steps <= PARITY_TOLERANCE_STEPS
     return Parity(exact=told.exact, max_steps=told.max_steps, vectors=wanted, ok=ok)
-
-
-def latency(times: Times) -> Latency:
-    """Statistics of the raw samples in ms; percentiles are interpolated linearly, `std` is the population's."""
-    samples_ms = np.asarray(times.samples_ns, np.float64) / 1e6
-    p50, p90, p99 = (float(value) for value in np.percentile(samples_ms, (50, 90, 99)))
-    return Latency(
-        p50=p50,
-        p90=p90,
-        p99=p99,
-        mean=float(samples_ms.mean()),
-        std=float(samples_ms.std()),
-        min=float(samples_ms.min()),
-        max=float(samples_ms.max()),
-        runs=times.inferences,
-        first=times.first_ns / 1e6,
-        load=times.load_ns / 1e6,
-    )
 
 
 def evaluate(

@@ -52,7 +52,7 @@ def _problems(manifest: Manifest, root: Path) -> Iterator[str]:
     yield from (f"{e.path!r} has no SHA-256" for e in manifest.files if not re.fullmatch("[0-9a-f]{64}", e.sha256))
     if sum(entry.size_bytes for entry in manifest.files) > LARGEST_BUNDLE_BYTES:
         yield f"it lists more than {LARGEST_BUNDLE_BYTES >> 30} GiB"
-    needed = (manifest.model, manifest.entry_point, manifest.golden)
+    needed = [name for name in (manifest.model, manifest.entry_point, manifest.golden, manifest.float_model) if name]
     yield from (f"{name!r} is not among its files" for name in needed if name not in names)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from edgeq.types.plans import Check
 from edgeq.types.quantized import Manifest, QuantizedModel
@@ -29,7 +30,11 @@ class Device:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunSettings:
-    """How a measurement is taken; seconds of warm-up, then at least `runs` and `seconds`."""
+    """How a measurement is taken; seconds of warm-up, then at least `runs` and `seconds`.
+
+    `sustained_minutes` is how long the runs go on to see whether the device keeps its pace. `compare_float` measures
+    the float model beside the quantized one, `operators` asks the interpreter's own profiler.
+    """
 
     runs: int = 50
     seconds: float = 1.0
@@ -37,11 +42,17 @@ class RunSettings:
     threads: int | None = None
     cpus: tuple[int, ...] = ()
     timeout_seconds: float = 600.0
+    sustained_minutes: float | None = None
+    compare_float: bool = True
+    operators: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Latency:
-    """Statistics of steady-state inference in ms; `first` and `load` stand apart from them."""
+    """Statistics of steady-state inference in ms; `first` and `load` stand apart from them.
+
+    Intervals are at 95 %; None where the samples do not bound them.
+    """
 
     p50: float
     p90: float
@@ -53,16 +64,134 @@ class Latency:
     runs: int
     first: float
     load: float
+    p50_ci: tuple[float, float] | None = None
+    p90_ci: tuple[float, float] | None = None
+    p99_ci: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Warmup:
+    """What came before the runs that count; `wander` is by how much its last three levels differed."""
+
+    seconds: float
+    runs: int
+    steady: bool
+    wander: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LevelChange:
+    """The level moved for good; a ratio above 1 is a slow-down. A drift takes its time, a step does not."""
+
+    kind: Literal["step", "drift"]
+    at_s: float
+    until_s: float
+    ratio: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outliers:
+    """Samples far above the level around them. They are kept: every statistic has them in it.
+
+    `time_share` is the time that they take beyond the level, of all the time.
+    """
+
+    count: int
+    share: float
+    time_share: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpikeTrain:
+    """Outliers that come back at a period; `size` is how many times the level around them."""
+
+    share: float
+    time_share: float
+    period_s: float
+    size: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Steadiness:
+    """Whether the runs stayed what they were: where the steady state begins, and what is wrong after it."""
+
+    begins_s: float
+    changes: tuple[LevelChange, ...] = ()
+    spikes: SpikeTrain | None = None
+    outliers: Outliers | None = None
+    why: str = ""
+    """What could not be decided."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Speedup:
+    """Float over quantized, measured in turn: above 1 the quantized model is faster. The interval is at 95 %."""
+
+    ratio: float
+    low: float | None
+    high: float | None
+    float_p50_ms: float
+    quantized_p50_ms: float
+    rounds: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Slice:
+    """The median of a part of the runs."""
+
+    from_s: float
+    until_s: float
+    p50_ms: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sustained:
+    """What the device can do at first, what it can do for long, and when it began to slow down."""
+
+    minutes: float
+    peak_p50_ms: float
+    sustained_p50_ms: float
+    throttled_after_s: float | None
+    slices: tuple[Slice, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OperatorTime:
+    """One operator of one inference by the interpreter's own profiler; `count` is how often it runs in one."""
+
+    operator: str
+    name: str
+    placement: str
+    count: int
+    ms: float
+    share: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Watched:
+    """The device's state during the runs, `at_s` from the first one; None where it does not tell."""
+
+    at_s: float
+    clock_hz: int | None = None
+    temperature_c: float | None = None
+    throttled: bool | None = None
+    load_1min: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MeasuredMemory:
-    """Bytes at the device; `arena` where the interpreter tells it."""
+    """Bytes of a process at the device that does nothing but hold and run the model; `arena` where that is told.
+
+    `floor_rss` is the same process before it loads the model, `model_rss` what the peak has above it.
+    """
 
     peak_rss: int | None = None
     pss: int | None = None
     cgroup_peak: int | None = None
     arena: int | None = None
+    floor_rss: int | None = None
+    model_rss: int | None = None
+    model_file: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,6 +264,13 @@ class Measurement:
     conditions: ConditionsPair
     manifest_sha256: str
     unavailable: dict[str, str] = field(default_factory=dict)
+    sample_starts_ns: tuple[int, ...] = ()
+    warmup: Warmup | None = None
+    steadiness: Steadiness | None = None
+    sustained: Sustained | None = None
+    speedup: Speedup | None = None
+    operators: tuple[OperatorTime, ...] = ()
+    watched: tuple[Watched, ...] = ()
     schema_version: int = 1
 
 

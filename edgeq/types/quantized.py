@@ -107,6 +107,7 @@ class FileEntry:
 class Manifest:
     """What is in a bundle, how it starts and what made it.
 
+    `float_model` is the float file that lies beside the quantized one, if any, for the speed-up.
     `estimates` are the target compiler's own predictions (`sram_bytes`, `cycles_total`), never measurements;
     `placed` counts its operators by where it placed them.
     """
@@ -124,6 +125,7 @@ class Manifest:
     files: tuple[FileEntry, ...]
     tools: dict[str, str]
     planned_ram_bytes: int | None = None
+    float_model: str | None = None
     estimates: dict[str, float] = field(default_factory=dict)
     placed: dict[str, int] = field(default_factory=dict)
     schema_version: int = 1

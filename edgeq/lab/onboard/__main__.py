@@ -1,4 +1,4 @@
-"""`python3 -I runner/__main__.py probe|bench|evaluate|sample …`."""
+"""`python3 -I runner/__main__.py probe|check|bench|memory|operators|beside|evaluate|sample …`."""
 
 import argparse
 import importlib
@@ -6,6 +6,7 @@ import json
 import os
 import site
 import sys
+import time
 from pathlib import Path
 
 if not __package__:
@@ -64,7 +65,28 @@ def _bench(args, roots):
     from . import bench
 
     events.stop_after(float(args.settings.get("timeout_seconds", 600)))
-    bench.run(args.bundle, args.settings, roots)
+    bench.run(args.bundle, args.settings, roots, args.clock)
+
+
+def _memory(args, roots):
+    from . import memory
+
+    events.stop_after(float(args.settings.get("timeout_seconds", 600)))
+    memory.run(args.bundle, args.settings, roots)
+
+
+def _operators(args, _roots):
+    from . import operators
+
+    events.stop_after(float(args.settings.get("timeout_seconds", 600)))
+    operators.run(args.bundle, args.settings)
+
+
+def _beside(args, roots):
+    from . import beside
+
+    events.stop_after(float(args.settings.get("timeout_seconds", 600)))
+    beside.run(args.bundle, args.settings, roots, args.clock)
 
 
 def _evaluate(args, _roots):
@@ -84,7 +106,7 @@ def _sample(args, roots):
         stop_file = sampler.stop_file()
         announced, ended = {"stop_file": stop_file}, sampler.file_appeared(stop_file, args.seconds)
     try:
-        sampler.run(args.source, roots, args.seconds, ended, announced)
+        sampler.run(args.source, roots, args.seconds, ended, announced, args.watch)
     finally:
         if not args.until_eof:
             sampler.forget(stop_file)
@@ -96,6 +118,9 @@ VERBS = {
     "probe": {"call": _probe, "options": {"--runtime": {}}},
     "check": {"call": _check, "options": {"--runtime": {"required": True}}},
     "bench": {"call": _bench, "options": _BUNDLE},
+    "memory": {"call": _memory, "options": _BUNDLE},
+    "operators": {"call": _operators, "options": _BUNDLE},
+    "beside": {"call": _beside, "options": _BUNDLE},
     "evaluate": {
         "call": _evaluate,
         "options": dict(_BUNDLE, **{"--inputs": {"required": True}, "--outputs": {"required": True}}),
@@ -107,6 +132,7 @@ VERBS = {
             "--seconds": {"type": float, "default": 86400.0},
             "--cpus": {"type": cpus, "default": []},
             "--until-eof": {"action": "store_true"},
+            "--watch": {"action": "store_true"},
         },
     },
 }
@@ -119,9 +145,10 @@ def add_packages():
     site.addsitedir(site.getusersitepackages())
 
 
-def main():
-    """Run one verb; returns the exit status."""
+def main(clock=time.monotonic_ns):
+    """Run one verb; returns the exit status. Another clock than the kernel's is for tests."""
     args = arguments()
+    args.clock = clock
     events.open_stream()
     events.stop_on_signals()
     add_packages()

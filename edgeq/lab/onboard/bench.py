@@ -4,15 +4,15 @@ import os
 import time
 
 from . import bundle as bundles
-from . import conditions, energy, events, interpreters, machine, memory, meters, parity, sampler, timing
+from . import conditions, energy, events, interpreters, machine, meters, parity, parts, sampler, timing
 from .events import Failure
 from .session import Session
 
-IDLE_SECONDS = 1.0
 DEFAULTS = {"runs": 50, "seconds": 1.0, "warmup_seconds": 0.5, "threads": None, "cpus": [], "timeout_seconds": 600.0}
+NO_MEMORY = dict.fromkeys(("peak_rss", "pss", "cgroup_peak", "floor_rss", "model_rss", "model_file"))
 
 
-def run(folder, settings, roots):
+def run(folder, settings, roots, clock=timing.CLOCK):
     """Measure the bundle in `folder` and emit the result."""
     settings = dict(DEFAULTS, **settings)
     unavailable = {"arena": "the interpreter's Python interface does not tell its arena"}
@@ -23,29 +23,65 @@ def run(folder, settings, roots):
     inputs = bundles.arrays(bundle.golden, "input", bundle.inputs)
     golden = bundles.arrays(bundle.golden, "output", bundle.outputs)
     before = conditions.read(roots)
-    sampling = start_sampling(roots, settings, allowed, unavailable)
+    sampling, metered = start_sampling(roots, settings, allowed, unavailable)
     try:
-        idle = idle_window() if sampling else None
+        idle = idle_window(metered) if metered else None
         session = Session(bundle, interpreter, settings["threads"] or 1)
-        latency, window = measure_latency(session, inputs, settings)
-        trace = sampling.stop() if sampling else None
+        latency, window = measure_latency(session, inputs, settings, clock)
+        idle_after = idle_window(metered, energy.SETTLE_SECONDS) if metered else None
+        trace = sampling.stop() if sampling else {}
     finally:
         if sampling:
             sampling.close()
-    used, reasons = memory.read(roots)
-    unavailable.update(reasons)
     after = conditions.read(roots)
-    events.emit(
-        "result",
-        device=machine.describe(roots),
-        runtime=session.about(),
-        latency=latency,
-        memory=used,
-        energy=take_energy(trace, idle, window, latency["inferences"], unavailable) if trace is not None else None,
-        conditions={"before": before, "after": after},
-        parity=parity.check(session, inputs, golden, bundle.outputs, settings.get("tolerance_steps", 1.0)),
-        unavailable=unavailable,
-    )
+    drawn = take_energy(trace, (idle, idle_after), window, latency["inferences"], unavailable) if metered else None
+    checked = parity.check(session, inputs, golden, bundle.outputs, settings.get("tolerance_steps", 1.0))
+    answer = {
+        "device": machine.describe(roots),
+        "runtime": session.about(),
+        "latency": latency,
+        "energy": drawn,
+        "conditions": {"before": before, "after": after},
+        "watched": watched(trace, window),
+        "parity": checked,
+    }
+    del session  # the other processes have the device for themselves
+    answer.update(take_parts(folder, dict(settings, interpreter=interpreter), roots, bundle, unavailable))
+    events.emit("result", unavailable=unavailable, **answer)
+
+
+def take_parts(folder, settings, roots, bundle, unavailable):
+    """What is measured in processes of their own: memory, float beside INT8, operators."""
+    found = {"memory": dict(NO_MEMORY)}
+    told = part("memory", folder, settings, roots, unavailable, tuple(NO_MEMORY))
+    if told:
+        found["memory"] = told["memory"]
+        unavailable.update(told["unavailable"])
+    if not settings.get("compare_float"):
+        unavailable["speedup"] = "--no-float was asked for"
+    elif not bundle.manifest.get("float_model"):
+        unavailable["speedup"] = "the bundle carries no float model"
+    else:
+        told = part("beside", folder, settings, roots, unavailable, ("speedup",))
+        found["beside"] = {"rounds": told["rounds"], "batches": told["batches"]} if told else None
+    if settings.get("operators"):
+        told = part("operators", folder, settings, roots, unavailable, ("operators",))
+        found["operators"] = {name: told[name] for name in ("operators", "runs", "left_out")} if told else None
+    return found
+
+
+def part(verb, folder, settings, roots, unavailable, names):
+    """A part's result, or None with the reason noted under `names`."""
+    try:
+        return parts.ask(verb, folder, settings, roots)
+    except Failure as failure:
+        unavailable.update(dict.fromkeys(names, failure.message[:500]))
+        return None
+
+
+def watched(trace, window):
+    """Rows of the device's state, their times counted in ns from the first run."""
+    return [[row[0] - window[0], *row[1:]] for row in trace.get("watched", [])]
 
 
 def pin(cpus):
@@ -61,44 +97,52 @@ def pin(cpus):
 
 
 def start_sampling(roots, settings, allowed, unavailable):
-    """A sampler on the cores of `allowed` that the runs leave free, or None with the reason noted."""
+    """(a sampler on the cores of `allowed` that the runs leave free, its power source or None)."""
+    free = sorted(allowed - set(settings["cpus"])) if settings["cpus"] else ()
     try:
         source = meters.find(settings.get("meter") or "auto", roots)
-        free = sorted(allowed - set(settings["cpus"])) if settings["cpus"] else ()
-        return sampler.Sampling(source.name, roots, free)
+        return sampler.Sampling(source.name, roots, free, watched=True), source
     except meters.Absent as absent:
         unavailable["energy_mj"] = str(absent)
-        return None
+    try:
+        return sampler.Sampling(sampler.NO_SOURCE, roots, free, watched=True), None
+    except meters.Absent as absent:
+        unavailable["watched"] = str(absent)
+        return None, None
 
 
-def idle_window():
-    """(start, end) in monotonic ns of a second in which this process does nothing."""
-    start_ns = time.monotonic_ns()
+def idle_window(source, settle_seconds=0.0):
+    """(start, end) in monotonic ns in which this process does nothing, long enough for the source."""
     events.progress("idle power", 0, 1)
-    time.sleep(IDLE_SECONDS)
+    time.sleep(settle_seconds)
+    start_ns = time.monotonic_ns()
+    time.sleep(energy.idle_seconds(source.period_s, sampler.RATES_HZ[source.name]))
     return start_ns, time.monotonic_ns()
 
 
-def measure_latency(session, inputs, settings):
+def measure_latency(session, inputs, settings, clock):
     """(plain latency values, window of the runs)."""
-    first_ns = timing.first_ns(session, inputs)
-    batch = timing.warm_up(session, inputs, settings["warmup_seconds"])
-    samples, window = timing.steady(session, inputs, batch, settings["runs"], settings["seconds"])
+    first_ns = timing.first_ns(session, inputs, clock)
+    batch, warmup = timing.warm_up(session, inputs, settings["warmup_seconds"], clock)
+    seconds = max(settings["seconds"], 60.0 * (settings.get("sustained_minutes") or 0.0))
+    samples, window = timing.steady(session, inputs, batch, settings["runs"], seconds, clock)
     latency = {
         "load_ns": session.load_ns,
         "first_ns": first_ns,
         "samples_ns": samples.values_ns,
+        "starts_ns": samples.starts_ns,
         "batch": batch,
         "inferences": samples.total * batch,
         "stride": samples.stride,
+        "warmup": warmup,
     }
     return latency, window
 
 
-def take_energy(trace, idle, window, inferences, unavailable):
-    """Energy per inference, or None with the reason noted."""
+def take_energy(trace, idles, window, inferences, unavailable):
+    """Energy per inference, or None with the reason noted; `idles` are the windows before and after."""
     try:
-        return energy.per_inference(trace, idle, window, inferences)
+        return energy.per_inference(trace, idles[0], window, inferences, idles[1])
     except energy.Unmeasured as reason:
         unavailable["energy_mj"] = str(reason)
         return None

@@ -37,6 +37,11 @@ class Bundle:
         self.inputs, self.outputs = contract["inputs"], contract["outputs"]
         self.format = self.manifest["format"]
 
+    def float_model(self):
+        """The path of the float model, or None where the bundle carries none; raises Failure `altered`."""
+        name = self.manifest.get("float_model")
+        return self._checked(name) if isinstance(name, str) and name else None
+
     def _json(self, name, fits):
         try:
             with (self.folder / name).open("rb") as stream:

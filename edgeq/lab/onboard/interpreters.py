@@ -51,13 +51,19 @@ class Tflite:
 
 
 class Onnx:
-    """An onnxruntime session on its CPU provider. `invoke` is the whole `run`, as an application calls it."""
+    """An onnxruntime session on its CPU provider. `invoke` is the whole `run`, as an application calls it.
 
-    def __init__(self, module, model, threads):
+    With `trace` the runtime's own profiler writes a file whose name begins with it.
+    """
+
+    def __init__(self, module, model, threads, trace=None):
         options = module.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
+        if trace is not None:
+            options.enable_profiling = True
+            options.profile_file_prefix = trace
         source = model if isinstance(model, bytes) else str(model)
         self._session = module.InferenceSession(source, options, providers=["CPUExecutionProvider"])
         self._names = [entry.name for entry in self._session.get_inputs()]
@@ -80,6 +86,10 @@ class Onnx:
         """The last inference's outputs."""
         return self._outputs
 
+    def end_trace(self):
+        """The path of the profiler's file, which is whole now."""
+        return self._session.end_profiling()
+
 
 def _dtype(kind):
     """`tensor(float)` -> `float32`."""
@@ -98,10 +108,10 @@ def version(name):
     return getattr(importlib.import_module(name), "__version__", None)
 
 
-def build(name, model, threads):
-    """A loaded model, ready to be fed."""
+def build(name, model, threads, **options):
+    """A loaded model, ready to be fed; `options` are its class's own."""
     kind = Onnx if name == "onnxruntime" else Tflite
-    return kind(load(name), model, threads)
+    return kind(load(name), model, threads, **options)
 
 
 def prove(name):

@@ -1,8 +1,32 @@
-"""Memory of this process in bytes."""
+"""Memory of one process that does nothing but hold and run the model, in bytes."""
 
 import resource
 
-from . import files
+from . import bundle as bundles
+from . import events, files, interpreters
+from .session import Session
+
+_RUNS = 3
+
+
+def run(folder, settings, roots):
+    """The `memory` verb: the floor of a process with the interpreter and the vectors, then the model on top."""
+    bundle = bundles.Bundle(folder, settings.get("files"))
+    name = settings["interpreter"]
+    interpreters.load(name)
+    inputs = bundles.arrays(bundle.golden, "input", bundle.inputs)
+    floor = files.kib_field(roots.proc / "self/status", "VmRSS")
+    session = Session(bundle, name, settings.get("threads") or 1)
+    for number in range(_RUNS):
+        session.run(inputs, number % max(1, len(inputs[0]) // session.batch))
+    values, reasons = read(roots)
+    peak = values["peak_rss"]
+    values["floor_rss"] = floor
+    values["model_rss"] = max(0, peak - floor) if floor is not None else None
+    values["model_file"] = bundle.model.stat().st_size
+    if floor is None:
+        reasons.update(dict.fromkeys(("floor_rss", "model_rss"), "the kernel tells no VmRSS here"))
+    events.emit("result", memory=values, unavailable=reasons)
 
 
 def read(roots):

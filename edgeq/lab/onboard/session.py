@@ -8,14 +8,17 @@ from .events import Failure
 
 
 class Session:
-    """A loaded model; `load_ns` is the time from the file to an allocated interpreter."""
+    """A loaded model; `load_ns` is the time from the file to an allocated interpreter.
 
-    def __init__(self, bundle, name, threads):
+    `options` are the interpreter's own.
+    """
+
+    def __init__(self, bundle, name, threads, **options):
         self.name = name
         self.threads = threads
         self.batch = bundles.batch(bundle.inputs)
         start_ns = time.perf_counter_ns()
-        self.model = _guard("loading the model", lambda: interpreters.build(self.name, bundle.model, threads))
+        self.model = guard("loading the model", lambda: interpreters.build(name, bundle.model, threads, **options))
         self.load_ns = time.perf_counter_ns() - start_ns
         inputs, outputs = self.model.ports()
         self._inputs = _order(bundle.inputs, inputs)
@@ -28,12 +31,12 @@ class Session:
         chosen = [None] * len(arrays)
         for array, place in zip(arrays, self._inputs):
             chosen[place] = array[start : start + self.batch]
-        _guard("setting the inputs", lambda: self.model.feed(chosen))
+        guard("setting the inputs", lambda: self.model.feed(chosen))
 
     def run(self, arrays, number):
         """Outputs of one vector group, in the contract's order."""
         self.feed(arrays, number)
-        _guard("running the model", self.invoke)
+        guard("running the model", self.invoke)
         found = self.model.fetch()
         return [found[place] for place in self._outputs]
 
@@ -43,7 +46,8 @@ class Session:
         return {"name": self.name, "version": str(version or "unknown"), "threads": str(self.threads)}
 
 
-def _guard(doing, action):
+def guard(doing, action):
+    """What `action` returns; whatever the interpreter raises becomes a Failure."""
     try:
         return action()
     except Exception as error:  # interpreters raise anything from ValueError to their own bases
@@ -56,14 +60,19 @@ def _order(contract, ports):
     wanted = [port["name"] for port in contract]
     if len(wanted) != len(names):
         raise Failure("model-failed", "the model has %d ports where io.json has %d" % (len(names), len(wanted)))
-    by_name = len(set(names)) == len(names) and set(names) == set(wanted)
-    places = [names.index(name) for name in wanted] if by_name else list(range(len(names)))
+    places = match(wanted, names)
     for port, place in zip(contract, places):
         if ports[place][1] != port["dtype"]:
             raise Failure(
                 "model-failed", "port %s is %s, io.json says %s" % (port["name"], ports[place][1], port["dtype"])
             )
     return places
+
+
+def match(wanted, names):
+    """Place of each wanted port among the interpreter's: by name where all are known, else as they come."""
+    by_name = len(set(names)) == len(names) and set(names) == set(wanted)
+    return [names.index(name) for name in wanted] if by_name else list(range(len(names)))
 
 
 def groups(session, arrays):
