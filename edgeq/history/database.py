@@ -149,6 +149,7 @@ def _engine(url: URL) -> Engine:
 
 def _sqlite_connected(connection: Any, _record: object) -> None:
     connection.isolation_level = None  # the driver begins no transaction of its own: we do
+    connection.execute("PRAGMA foreign_keys=ON")
 
 
 def _sqlite_begins(connection: Connection) -> None:

@@ -18,6 +18,7 @@ from edgeq.errors import HistoryError
 from edgeq.types import Measurement, Report
 
 TEXT_LIMIT = 500
+LABEL_LIMIT = 100
 SAMPLES_LIMIT = 1 << 20
 _REPORT_LIMIT = 64 << 20
 Row = dict[str, Any]
@@ -126,6 +127,11 @@ def text(value: object) -> str:
     """Text that every database takes: no NUL, no half of a surrogate pair, not endless."""
     found = str(value).replace("\0", "?")[:TEXT_LIMIT]
     return found.encode("utf-8", "replace").decode()
+
+
+def label(value: str) -> str:
+    """A label: one line of printable text."""
+    return " ".join("".join(char if char.isprintable() else " " for char in text(value)).split())[:LABEL_LIMIT]
 
 
 def pack(samples_ns: tuple[int, ...]) -> bytes:

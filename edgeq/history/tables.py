@@ -14,6 +14,7 @@ from sqlalchemy import (
     Column,
     DateTime,
     Double,
+    ForeignKey,
     Integer,
     LargeBinary,
     MetaData,
@@ -37,6 +38,13 @@ STEPS: tuple[tuple[str, ...], ...] = (
         )""",
         "CREATE INDEX edgeq_runs_at ON edgeq_runs (at)",
         "CREATE INDEX edgeq_runs_what ON edgeq_runs (model, target, device, at)",
+    ),
+    (
+        """CREATE TABLE edgeq_labels (
+            run_id VARCHAR(40) NOT NULL REFERENCES edgeq_runs (id) ON DELETE CASCADE, label VARCHAR(100) NOT NULL,
+            PRIMARY KEY (run_id, label)
+        )""",
+        "CREATE INDEX edgeq_labels_label ON edgeq_labels (label)",
     ),
 )
 TYPES = {
@@ -93,3 +101,9 @@ runs = Table(
     Column("ok", Boolean, nullable=False),
     Column("report", Text, nullable=False),
 )  # fmt: skip
+labels = Table(
+    "edgeq_labels",
+    metadata,
+    Column("run_id", String(40), ForeignKey("edgeq_runs.id", ondelete="CASCADE"), primary_key=True),
+    Column("label", String(100), primary_key=True, index=True),
+)

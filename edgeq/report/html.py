@@ -67,6 +67,11 @@ def search(found: QuantizedModel) -> str:
     )
 
 
+def page(template: str, **content: object) -> str:
+    """A page of one of the templates."""
+    return _environment().get_template(template).render(**content)
+
+
 def _environment() -> jinja2.Environment:
     import jinja2
 

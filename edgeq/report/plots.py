@@ -7,7 +7,8 @@ import contextlib
 import io
 import logging
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from edgeq.types import OperatorAnalysis, Trial
 from edgeq.types.analysis import HistogramCounts
@@ -89,6 +90,35 @@ def front(found: Sequence[Trial], tolerance: float | None) -> str:
             one.axhline(tolerance, color="tab:red", linestyle="--", linewidth=1)
         one.set(xlabel=label, ylabel="drop in the metric's unit")
         one.grid(alpha=0.3)
+    return _url(figure)
+
+
+class Moment(NamedTuple):
+    """One point of a figure over time, with its band; hollow where it does not hold."""
+
+    at: datetime
+    value: float
+    low: float
+    high: float
+    ok: bool
+
+
+def over_time(found: Sequence[Moment]) -> str:
+    """Milliseconds over time, oldest first, each with its band."""
+    figure, (axes,) = _figure(9, 2.6)
+    times: list[Any] = [one.at for one in found]
+    axes.fill_between(times, [one.low for one in found], [one.high for one in found], color="tab:blue", alpha=0.15)
+    axes.errorbar(
+        times, [one.value for one in found], fmt="none", capsize=2, linewidth=1, alpha=0.4,
+        yerr=[[max(one.value - one.low, 0.0) for one in found], [max(one.high - one.value, 0.0) for one in found]],
+    )  # fmt: skip
+    axes.plot(times, [one.value for one in found], "-", color="tab:blue", linewidth=1)
+    colors = ["tab:blue" if one.ok else "white" for one in found]
+    axes.scatter(times, [one.value for one in found], s=22, c=colors, edgecolors="tab:blue", zorder=3)
+    axes.set(ylabel="p50, ms", xlabel="UTC")
+    axes.set_ylim(bottom=0)
+    axes.grid(alpha=0.3)
+    figure.autofmt_xdate()
     return _url(figure)
 
 

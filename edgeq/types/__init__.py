@@ -5,6 +5,7 @@ Data types are the names that NumPy uses (`int8`, `float32`, ...); sizes are byt
 
 from edgeq.types.analysis import Analysis, Blame, OperatorAnalysis, StepAnalysis, WeightAnalysis
 from edgeq.types.common import Attribute, Progress, Shape, silent
+from edgeq.types.comparison import Compared, Difference, Mismatch, Side
 from edgeq.types.conformance import Case, Outcome, TableProof
 from edgeq.types.datasets import Dataset, Finding, InputSpec, LabelSpec
 from edgeq.types.measured import (
@@ -78,12 +79,14 @@ __all__ = [
     "Bundle",
     "Case",
     "Check",
+    "Compared",
     "Conditions",
     "ConditionsPair",
     "Constraint",
     "Cpu",
     "Dataset",
     "Device",
+    "Difference",
     "Energy",
     "Fidelity",
     "FileEntry",
@@ -96,6 +99,7 @@ __all__ = [
     "MeasuredMemory",
     "Measurement",
     "Memory",
+    "Mismatch",
     "ModelGraph",
     "Observation",
     "Operator",
@@ -125,6 +129,7 @@ __all__ = [
     "RuntimeSpec",
     "Scheme",
     "Shape",
+    "Side",
     "Signature",
     "Slice",
     "Source",

@@ -21,7 +21,7 @@ import pytest
 
 from edgeq import types
 
-PASSWORD = "p@ss/w:rd#1%41 x"
+PASSWORD = "p@ss/w:rd#1%41 x"  # noqa: S105
 NOBODY = 65534
 START_SECONDS = 30.0
 Reports = Callable[..., types.Report]

@@ -61,6 +61,12 @@ def _check(args, _roots):
     probe.check_here(args.runtime)
 
 
+def _preflight(args, roots):
+    from . import ready
+
+    ready.run(roots, args.format, args.folder, args.manifest)
+
+
 def _bench(args, roots):
     from . import bench
 
@@ -117,6 +123,10 @@ _BUNDLE = {"--bundle": {"required": True}, "--settings": {"type": settings, "def
 VERBS = {
     "probe": {"call": _probe, "options": {"--runtime": {}}},
     "check": {"call": _check, "options": {"--runtime": {"required": True}}},
+    "preflight": {
+        "call": _preflight,
+        "options": {"--format": {"required": True}, "--folder": {"required": True}, "--manifest": {"default": ""}},
+    },
     "bench": {"call": _bench, "options": _BUNDLE},
     "memory": {"call": _memory, "options": _BUNDLE},
     "operators": {"call": _operators, "options": _BUNDLE},
