@@ -6,12 +6,10 @@ bundle/manifest.json, measurement.json, validation.json, report.json.
 
 from edgeq.workflow.analyze import Analyzed, analyze
 from edgeq.workflow.compare import compare
-from edgeq.workflow.compare import compare
 from edgeq.workflow.device import deploy, host_key, probe, profile, trust
 from edgeq.workflow.diagnosis import Diagnosis, diagnose
 from edgeq.workflow.doctor import doctor
 from edgeq.workflow.fleet import Watch, deploy_all, folder_of, profile_all, run_all, validate_all
-from edgeq.workflow.history import export, plotted, since
 from edgeq.workflow.history import export, plotted, since
 from edgeq.workflow.plan import Checked, Wish, check, default_output, plan, read_model
 from edgeq.workflow.quantize import Refused, build, holds, quantize
@@ -29,19 +27,16 @@ __all__ = [
     "build",
     "check",
     "compare",
-    "compare",
     "default_output",
     "deploy",
     "deploy_all",
     "diagnose",
     "doctor",
     "export",
-    "export",
     "folder_of",
     "holds",
     "host_key",
     "plan",
-    "plotted",
     "plotted",
     "probe",
     "profile",
@@ -51,7 +46,6 @@ __all__ = [
     "report",
     "run",
     "run_all",
-    "since",
     "since",
     "trust",
     "validate",
