@@ -6,8 +6,10 @@ EDGEQ_DB may hold a password: no message, argument or log shows it.
 from __future__ import annotations
 
 import os
+import socket
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, quote_plus
@@ -24,7 +26,8 @@ BUSY_SECONDS = 30
 """How long a writer waits for the others; 32 of them take under a second."""
 CONNECT_SECONDS = 4
 """For each address of a server's name; localhost has two."""
-ANSWER_SECONDS = 60
+ANSWER_SECONDS = 30.0
+"""A server that says nothing for so long is left: no measurement waits for it."""
 _LOCK = 0x65646765_71
 _EXAMPLE = "export EDGEQ_DB=postgresql://user:password@host/database"
 _SECRETS = ("password", "sslpassword", "passfile")
@@ -43,6 +46,7 @@ _REASONS = (
     ("translate host name", "no server has that name", None),
     ("resolve host", "no server has that name", None),
     ("timeout", "the server does not answer", None),
+    ("server closed the connection", "the server went away or does not answer", None),
     ("No such file or directory", "no server answers there", None),
 )
 """What a driver's message says, in our words, and the command that mends it."""
@@ -122,8 +126,29 @@ def transaction(engine: Engine, *, write: bool) -> Iterator[Connection]:
     """All or nothing; a writer takes SQLite's lock at once, so that no reader has to become one."""
     with engine.connect() as connection:
         connection.info["begin"] = "BEGIN IMMEDIATE" if write else "BEGIN"
-        with connection.begin():
+        with _answered(connection), connection.begin():
             yield connection
+
+
+@contextmanager
+def _answered(connection: Connection) -> Iterator[None]:
+    """Hang up on a server that does not answer in time; the driver itself would wait for ever."""
+    if connection.dialect.name == "sqlite":
+        yield
+        return
+    driver: Any = connection.connection.dbapi_connection
+    timer = threading.Timer(ANSWER_SECONDS, _hang_up, [driver.fileno()])
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def _hang_up(descriptor: int) -> None:
+    with suppress(OSError), socket.socket(fileno=os.dup(descriptor)) as line:
+        line.shutdown(socket.SHUT_RDWR)
 
 
 def _engine(url: URL) -> Engine:
@@ -134,9 +159,7 @@ def _engine(url: URL) -> Engine:
         event.listen(engine, "connect", _sqlite_connected)
         event.listen(engine, "begin", _sqlite_begins)
         return engine
-    settings = {"application_name": "edgeq", "client_encoding": "utf8", "keepalives_idle": 10, "keepalives_count": 3,
-                "keepalives_interval": 5, "tcp_user_timeout": ANSWER_SECONDS * 1000,
-                "connect_timeout": CONNECT_SECONDS}  # fmt: skip
+    settings = {"application_name": "edgeq", "client_encoding": "utf8", "connect_timeout": CONNECT_SECONDS}
     settings = {key: value for key, value in settings.items() if key not in url.query}
     try:
         return create_engine(

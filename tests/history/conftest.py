@@ -73,11 +73,12 @@ class Server:
     programs: Path
     process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
 
-    def url(self, database: str, *, password: str = PASSWORD, socket_folder: bool = False) -> str:
+    def url(self, database: str, *, user: str = "edgeq", password: str = PASSWORD, socket_folder: bool = False) -> str:
         """The URL as a user would export it."""
+        who = f"{user}:{quote(password, safe='')}"
         if socket_folder:
-            return f"postgresql://edgeq:{quote(password, safe='')}@/{database}?host={self.folder}&port={self.port}"
-        return f"postgresql://edgeq:{quote(password, safe='')}@127.0.0.1:{self.port}/{database}"
+            return f"postgresql://{who}@/{database}?host={self.folder}&port={self.port}"
+        return f"postgresql://{who}@127.0.0.1:{self.port}/{database}"
 
     def start(self) -> None:
         """Start the server and wait until it answers."""
