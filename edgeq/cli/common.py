@@ -14,7 +14,7 @@ import click
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from edgeq.types import Budgets, Progress, RunSettings
+    from edgeq.types import Budgets, Check, Progress, RunSettings
     from edgeq.workflow import Wish
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -215,6 +215,11 @@ def show(renderable: RenderableType, *, to_stderr: bool = False) -> None:
     if not console.is_terminal:
         console = Console(stderr=to_stderr, width=160)
     console.print(renderable, soft_wrap=not console.is_terminal)
+
+
+def warning(check: Check) -> str:
+    """A finding that stops nothing, with what mends it, as an error would be shown."""
+    return f"warning: {check.why}" + (f"\n  hint: {check.hint}" if check.hint else "")
 
 
 def say(text: str, quiet: bool) -> None:

@@ -49,4 +49,5 @@ def _deploy_all(bundle: Path, chosen: tuple[str, ...], *, as_json: bool, quiet: 
 
 
 def _words(done: Deployment) -> str:
-    return f"{len(done.sent)} files sent ({done.sent_bytes} bytes), {len(done.kept)} kept: {done.folder}"
+    sent = f"{len(done.sent)} files sent ({done.sent_bytes} bytes), {len(done.kept)} kept: {done.folder}"
+    return "\n".join([sent, *(common.warning(check) for check in done.warnings)])

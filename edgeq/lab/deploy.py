@@ -16,7 +16,7 @@ from edgeq import store
 from edgeq.documents import load_json
 from edgeq.errors import BuildError
 from edgeq.lab.transports import Transport
-from edgeq.types import Bundle, Device, FileEntry, Manifest, Progress, silent
+from edgeq.types import Bundle, Check, Device, FileEntry, Manifest, Progress, silent
 
 MANIFEST = "manifest.json"
 LARGEST_BUNDLE_BYTES = 16 << 30
@@ -25,12 +25,16 @@ _BUILD_AGAIN = "build it again: edgeq build"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deployment:
-    """Where a bundle is on a device, which of its files were sent and which were there already."""
+    """Where a bundle is on a device, which of its files were sent and which were there already.
+
+    `warnings` are what speaks against measuring on the device as it is.
+    """
 
     folder: str
     sent: tuple[str, ...]
     kept: tuple[str, ...]
     sent_bytes: int
+    warnings: tuple[Check, ...] = ()
 
 
 def load_bundle(path: Path) -> Bundle:
@@ -82,6 +86,11 @@ def folder_on(bundle: Bundle, device: Device) -> str:
     return posixpath.normpath(posixpath.join(base, f"{name}-{digest}"))
 
 
+def destination(bundle: Bundle, transport: Transport) -> str:
+    """The bundle's folder on the device, absolute."""
+    return posixpath.normpath(posixpath.join(transport.home(), folder_on(bundle, transport.device)))
+
+
 def deploy(bundle: Bundle, transport: Transport, *, progress: Progress = silent) -> Deployment:
     """Send what the device lacks, the manifest last; raises BuildError, Altered, DiskFull, NotWritable, ..."""
     verify_local(bundle)
@@ -90,7 +99,7 @@ def deploy(bundle: Bundle, transport: Transport, *, progress: Progress = silent)
     progress("compare", 0, 1)
     there = _hashes(folder, files, transport)
     progress("compare", 1, 1)
-    folder = posixpath.normpath(posixpath.join(transport.home(), folder))
+    folder = destination(bundle, transport)
     missing = [entry for entry in files if there.get(entry.path) != entry.sha256]
     if missing:
         _send(bundle, folder, missing, transport, progress)

@@ -1,45 +1,130 @@
-"""Does the runtime that a bundle needs work on the device? Asked before anything is measured."""
+"""Is the device fit for a bundle? Asked before anything is sent, by a runner that travels along and leaves nothing."""
 
 from __future__ import annotations
 
 import shlex
-from dataclasses import asdict
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 
-from edgeq.errors import DeviceError, IllegalInstruction, RuntimeMissing
-from edgeq.lab import faults, runner
-from edgeq.lab.answers import Probe, Refusal, Where
+from edgeq import targets
+from edgeq.errors import (
+    DeviceError,
+    DiskFull,
+    EdgeqError,
+    IllegalInstruction,
+    NotWritable,
+    OutOfMemory,
+    RuntimeMissing,
+)
+from edgeq.lab import faults, readiness, runner
+from edgeq.lab.answers import Refusal, Where
+from edgeq.lab.probe import carried, carrier
+from edgeq.lab.readiness import Asked, Ready
+from edgeq.lab.runner import USUAL_ROOTS, Roots
 from edgeq.lab.transports import Transport
-from edgeq.types import Device, Manifest, Progress, silent
+from edgeq.types import Check, Device, Manifest, Progress, silent
+from edgeq.units import format_size
 
-PREFLIGHT_SECONDS = 180.0
+PREFLIGHT_SECONDS = 400.0
 INTERPRETERS = {"tflite": ("ai_edge_litert", "tflite_runtime", "tensorflow"), "onnx": ("onnxruntime",)}
 _PACKAGES = {"tflite": "ai-edge-litert", "onnx": "onnxruntime"}
 _OTHER_CPU = "SIGILL"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fit:
+    """A device that can take the bundle: the interpreter that works there (None: not asked, it is deployed already),
+    what it is, and what spoils measurements on it."""
+
+    interpreter: str | None
+    version: str | None
+    device: dict[str, object]
+    warnings: tuple[Check, ...]
+
+
 def preflight(
-    folder: str, manifest: Manifest, transport: Transport, *, progress: Progress = silent
-) -> dict[str, object]:
-    """Try the interpreters that can run the bundle, best first; {interpreter, version, device} of the one that works.
+    folder: str,
+    manifest: Manifest,
+    transport: Transport,
+    *,
+    manifest_sha256: str = "",
+    progress: Progress = silent,
+    roots: Roots = USUAL_ROOTS,
+) -> Fit:
+    """Look at the device before `folder` is sent there.
 
-    Raises RuntimeMissing or IllegalInstruction with the command that mends it, RunnerKilled, TimedOut.
+    The interpreter is tried unless the bundle with this manifest lies there already. Raises DiskFull, NotWritable,
+    OutOfMemory, RuntimeMissing or IllegalInstruction with the command that mends it, RunnerKilled, TimedOut.
     """
-    reasons: dict[str, str] = {}
-    where = Where()
-    for name in INTERPRETERS.get(manifest.format, ()):
-        told = probe(folder, transport, name, progress)
-        found = told.runtimes.get(name)
-        if found is not None and found.ok:
-            return {"interpreter": name, "version": found.version, "device": asdict(told.device)}
-        reasons[name] = faults.clean(found.why or "no reason given") if found else "unknown to the runner"
-        where = Where(machine=told.device.machine, python=told.device.python, pip=told.device.pip)
-    raise nothing_runs(reasons, where, manifest, transport.device)
+    if manifest.format not in INTERPRETERS:
+        raise nothing_runs({}, Where(), manifest, transport.device)
+    progress("preflight", 0, 1)
+    asked, told = ask(folder, manifest, transport, manifest_sha256, roots)
+    for error in stops(told, manifest, transport.device, folder):
+        raise error
+    works = next(((name, found) for name, found in told.runtimes.items() if found.ok), None)
+    if works is None and not told.deployed:
+        raise nothing_runs(_reasons(told), _where(told), manifest, transport.device)
+    progress("preflight", 1, 1)
+    return Fit(
+        interpreter=works[0] if works else None,
+        version=works[1].version if works else None,
+        device=asdict(told.device),
+        warnings=readiness.warnings(told, asked),
+    )
 
 
-def probe(folder: str, transport: Transport, interpreter: str, progress: Progress = silent) -> Probe:
-    """The deployed runner's `probe` for one interpreter."""
-    argv = [*runner.deployed(transport, folder), "probe", "--runtime", interpreter]
-    return runner.call(transport, argv, Probe, timeout_seconds=PREFLIGHT_SECONDS, progress=progress)
+def ask(
+    folder: str, manifest: Manifest, transport: Transport, manifest_sha256: str = "", roots: Roots = USUAL_ROOTS
+) -> tuple[Asked, Ready]:
+    """The runner's `preflight`, and what the bundle needs."""
+    words = ["preflight", "--format", manifest.format, "--folder", folder, "--manifest", manifest_sha256, *roots.argv()]
+    begun_s = time.time()
+    told = runner.call(transport, carried(transport, words), Ready, timeout_seconds=PREFLIGHT_SECONDS, stdin=carrier())
+    return replace(_needs(manifest), begun_s=begun_s, ended_s=time.time()), told
+
+
+def _needs(manifest: Manifest) -> Asked:
+    """What the bundle's target promised; a profile that is not known here promises nothing."""
+    planned = manifest.planned_ram_bytes
+    try:
+        cpu = targets.load(manifest.target).cpu
+    except EdgeqError:
+        return Asked(target=manifest.target, planned_ram_bytes=planned)
+    return Asked(target=manifest.target, arch=cpu.arch, features=cpu.features, planned_ram_bytes=planned)
+
+
+def stops(told: Ready, manifest: Manifest, device: Device, folder: str) -> Iterator[DeviceError]:
+    """What makes an upload or a run impossible."""
+    disk = told.disk
+    needed = max(0, sum(entry.size_bytes for entry in manifest.files) - disk.present_bytes)
+    if told.deployed:
+        needed = 0
+    if needed and disk.writable is False:
+        hint = f"edgeq devices add {shlex.quote(device.name)} ADDRESS --folder FOLDER, with one that may be written"
+        yield NotWritable(f"{device.name}: {folder} cannot be written", hint=hint)
+    if disk.free_bytes is not None and disk.free_bytes < needed:
+        message = f"{device.name} has {format_size(disk.free_bytes)} free for a bundle of {format_size(needed)}"
+        yield DiskFull(message, hint=f"on the device: df -h {shlex.quote(str(Path(folder).parent))}")
+    if needed and disk.free_files is not None and disk.free_files < len(manifest.files):
+        yield DiskFull(f"{device.name} has no room for {len(manifest.files)} more files", hint="on the device: df -i")
+    planned = manifest.planned_ram_bytes
+    if planned and told.memory_free_bytes is not None and told.memory_free_bytes < planned:
+        free = format_size(told.memory_free_bytes)
+        message = f"{device.name} has {free} of memory free, the model needs {format_size(planned)}"
+        yield OutOfMemory(message, hint="on the device: ps aux --sort=-rss | head")
+
+
+def _reasons(told: Ready) -> dict[str, str]:
+    return {
+        faults.clean(name, 60): faults.clean(found.why or "no reason given") for name, found in told.runtimes.items()
+    }
+
+
+def _where(told: Ready) -> Where:
+    return Where(machine=told.device.machine, python=told.device.python, pip=told.device.pip)
 
 
 def nothing_runs(reasons: dict[str, str], where: Where, manifest: Manifest, device: Device) -> DeviceError:

@@ -8,9 +8,9 @@ import sys
 from collections.abc import Iterator
 
 from edgeq.errors import CommandFailed, RuntimeMissing
-from edgeq.lab.preflight import preflight
+from edgeq.lab.preflight import Fit, preflight
 from edgeq.lab.transports import Transport
-from edgeq.types import Device, Manifest
+from edgeq.types import Device, Manifest, Progress, silent
 
 USUAL = Device(name="", transport="").python
 ENVIRONMENTS = (".venv", "venv", "edgeq/.venv", "/opt/edgeq")
@@ -18,7 +18,9 @@ ENVIRONMENTS = (".venv", "venv", "edgeq/.venv", "/opt/edgeq")
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
-def settle(folder: str, manifest: Manifest, transport: Transport) -> dict[str, object]:
+def settle(
+    folder: str, manifest: Manifest, transport: Transport, *, manifest_sha256: str = "", progress: Progress = silent
+) -> Fit:
     """Preflight with the device's Python; where that has no interpreter, with those of virtual environments.
 
     `transport.device.python` is the one that works afterwards. A Python that the user named is never replaced. Raises
@@ -26,12 +28,12 @@ def settle(folder: str, manifest: Manifest, transport: Transport) -> dict[str, o
     """
     first = transport.device
     try:
-        return preflight(folder, manifest, transport)
+        return preflight(folder, manifest, transport, manifest_sha256=manifest_sha256, progress=progress)
     except RuntimeMissing:
         for python in _others(transport) if first.python == USUAL else ():
             transport.device = dataclasses.replace(first, python=python)
             try:
-                return preflight(folder, manifest, transport)
+                return preflight(folder, manifest, transport, progress=progress)
             except (RuntimeMissing, CommandFailed):
                 continue
         transport.device = first

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from edgeq.types import (
     Check,
+    Energy,
     Finding,
     Measurement,
     ModelGraph,
@@ -189,7 +190,7 @@ def measurement(found: Measurement) -> RenderableType:
         ]
     rows.append(("peak RSS", format_size(memory.peak_rss)))
     if found.energy:
-        rows.append(("energy", f"{found.energy.per_inference_mj:.4g} mJ above idle, from {found.energy.source}"))
+        rows += _energy(found.energy)
     if found.parity:
         how = "exact" if found.parity.exact else f"within {found.parity.max_steps:.3g} steps"
         rows.append(("parity", f"{how} on {found.parity.vectors} golden vectors"))
@@ -202,6 +203,12 @@ def measurement(found: Measurement) -> RenderableType:
             rows.append((name, value))
     rows += [(f"no {quantity}", reason) for quantity, reason in found.unavailable.items()]
     return table(f"measured on {cell(found.device.get('name', 'device'))}", ("", ""), rows)
+
+
+def _energy(found: Energy) -> list[Sequence[object]]:
+    unsure = f" ± {found.uncertainty_mj:.2g}" if found.uncertainty_mj is not None else ""
+    rows: list[Sequence[object]] = [("energy", f"{found.per_inference_mj:.4g}{unsure} mJ, from {found.source}")]
+    return [*rows, ("", f"of {found.includes}")] if found.includes else rows
 
 
 def _runtime(found: Mapping[str, str]) -> str:

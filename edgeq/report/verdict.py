@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 
 from edgeq.types import Accuracy, Budgets, Check, Measurement, QuantizedModel, Validation, Verdict
@@ -61,6 +62,7 @@ def _measured(measurement: Measurement, budgets: Budgets) -> Iterator[Check]:
     yield from _budget("latency p50", "ms", budgets.max_latency_ms, latency, measurement.unavailable.get("latency_ms"))
     yield from _budget("energy", "mJ", budgets.max_energy_mj, energy, measurement.unavailable.get("energy_mj"))
     peak = measurement.memory_bytes.peak_rss
+    yield from (dataclasses.replace(found, ok=True, why=f"warning: {found.why}") for found in measurement.preflight)
     yield from _budget("peak RSS", "bytes", budgets.max_ram_bytes, peak, measurement.unavailable.get("peak_rss"))
     if measurement.conditions.throttled:
         yield Check(

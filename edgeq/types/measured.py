@@ -250,7 +250,10 @@ class Energy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measurement:
-    """What was measured on one device. What was not is None, with a reason in `unavailable`."""
+    """What was measured on one device. What was not is None, with a reason in `unavailable`.
+
+    `preflight` is what spoke against measuring on the device as it was, with the commands that mend it.
+    """
 
     device: dict[str, object]
     runtime: dict[str, str]
@@ -271,6 +274,7 @@ class Measurement:
     speedup: Speedup | None = None
     operators: tuple[OperatorTime, ...] = ()
     watched: tuple[Watched, ...] = ()
+    preflight: tuple[Check, ...] = ()
     schema_version: int = 1
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,6 +27,7 @@ from edgeq.workflow import observed
 if TYPE_CHECKING:
     from edgeq.lab.deploy import Deployment
     from edgeq.lab.fleet import Reach
+    from edgeq.lab.preflight import Fit
     from edgeq.lab.transports import Transport
     from edgeq.lab.trust import HostKey
 
@@ -58,13 +60,25 @@ def deploy(bundle: Path, device: str, *, progress: Progress = silent) -> Deploym
 
 
 def send(bundle: Bundle, transport: Transport, progress: Progress) -> Deployment:
-    """Deploy a bundle over an open transport and preflight the runtime there."""
+    """Preflight the device over an open transport, then deploy a bundle."""
+    from edgeq.lab import deploy as deploying
+
+    fit = look(bundle, transport, progress)
+    deployment = deploying.deploy(bundle, transport, progress=progress)
+    return dataclasses.replace(deployment, warnings=fit.warnings)
+
+
+def look(bundle: Bundle, transport: Transport, progress: Progress, *, again: bool = False) -> Fit:
+    """Is the device fit for the bundle? Raises what makes an upload or a run impossible.
+
+    A bundle that lies there already has its interpreter tried by its own runner, or here where it is looked `again`.
+    """
     from edgeq.lab import deploy as deploying
     from edgeq.lab.pythons import settle
 
-    deployment = deploying.deploy(bundle, transport, progress=progress)
-    settle(deployment.folder, bundle.manifest, transport)
-    return deployment
+    digest = "" if again else store.sha256(Path(bundle.path) / deploying.MANIFEST)
+    folder = deploying.destination(bundle, transport)
+    return settle(folder, bundle.manifest, transport, manifest_sha256=digest, progress=progress)
 
 
 def profile(
@@ -154,20 +168,21 @@ def measure(
 
 
 def _measure_there(bundle: Bundle, transport: Transport, settings: RunSettings, progress: Progress) -> Measurement:
-    """Deploy and measure; the runner tries the interpreter first, so that a preflight only explains a failure."""
+    """Preflight, deploy, measure."""
     from edgeq.lab import bench
     from edgeq.lab import deploy as deploying
-    from edgeq.lab.pythons import settle
 
+    fit = look(bundle, transport, progress)
     folder = deploying.deploy(bundle, transport, progress=progress).folder
     try:
-        return bench.measure(transport, folder, bundle.manifest, settings, progress=progress)
+        measured = bench.measure(transport, folder, bundle.manifest, settings, progress=progress)
     except RuntimeMissing:
-        settle(folder, bundle.manifest, transport)  # another Python there may have it
-        return bench.measure(transport, folder, bundle.manifest, settings, progress=progress)
+        look(bundle, transport, progress, again=True)  # another Python there may have it
+        measured = bench.measure(transport, folder, bundle.manifest, settings, progress=progress)
     except (IllegalInstruction, RunnerKilled):
-        settle(folder, bundle.manifest, transport)
+        look(bundle, transport, progress, again=True)
         raise
+    return dataclasses.replace(measured, preflight=fit.warnings)
 
 
 def _measured(path: Path, bundle: Bundle, device: Device, settings: RunSettings) -> Measurement | None:

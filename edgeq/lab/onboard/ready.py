@@ -17,10 +17,10 @@ _MANIFEST_LIMIT = 4 << 20
 
 def run(roots, format_name, folder, manifest_sha256):
     """Emit everything; the interpreter is tried unless this very bundle lies there and its runner will try it."""
-    tried = {}
+    before, begun = ticks(roots), time.monotonic()
     there = deployed(folder, manifest_sha256)
-    if not there:
-        tried = try_interpreters(format_name)
+    tried = {} if there else try_interpreters(format_name)
+    time.sleep(max(0.0, begun + WATCH_SECONDS - time.monotonic()))
     events.emit(
         "result",
         device=machine.describe(roots),
@@ -29,7 +29,7 @@ def run(roots, format_name, folder, manifest_sha256):
         conditions=conditions.read(roots),
         disk=disk(folder),
         memory_free_bytes=memory_free_bytes(roots),
-        busy=busy(roots),
+        busy=busy(before, ticks(roots), time.monotonic() - begun),
         throttles_at_c=throttles_at_c(roots),
         clock=clock(roots),
         time_s=time.time(),
@@ -115,22 +115,19 @@ def _group_bytes(roots):
     return found
 
 
-def busy(roots):
-    """Processes that take a good part of a core now, apart from this one and what it came through."""
-    before, begun = _ticks(roots), time.monotonic()
-    time.sleep(WATCH_SECONDS)
-    after, seconds = _ticks(roots), time.monotonic() - begun
-    per_second = os.sysconf("SC_CLK_TCK")
+def busy(before, after, seconds):
+    """Processes that took a good part of a core between two looks, apart from this one and what it came through."""
     own = _own_family(after)
     found = []
-    for pid, (name, _parent, ticks) in after.items():
-        share = (ticks - before[pid][2]) / per_second / seconds if pid in before and pid not in own else 0.0
+    for pid, (name, _parent, spent) in after.items():
+        known = pid in before and pid not in own
+        share = (spent - before[pid][2]) / os.sysconf("SC_CLK_TCK") / seconds if known else 0.0
         if share >= BUSY_SHARE:
             found.append({"pid": pid, "name": name[:60], "share": round(share, 2)})
     return sorted(found, key=lambda one: -one["share"])[:MOST_BUSY]
 
 
-def _ticks(roots):
+def ticks(roots):
     """{pid: (name, parent, clock ticks of processor time)} of every process."""
     found = {}
     for folder in files.children(roots.proc, "[0-9]*"):
