@@ -1,0 +1,273 @@
+/* INT8 kernels for generated models.
+ *
+ * Results equal tflite-micro's reference kernels byte for byte (double rounding, as both interpreters are built).
+ *
+ * Rules of the house
+ * - Every size comes from a parameter struct that the generator wrote into flash. Nothing is allocated, nothing recurses.
+ * - Tensors are dense, the last axis fastest; images are NHWC. A batch is the outermost axis.
+ * - `bias` is never NULL: the generator writes zeros where the model has none.
+ * - Scratch memory belongs to the caller, is aligned to 4 bytes, and may be used by the next operator at once.
+ *   eq_..._get_buffer_size() gives its bytes; edgeq.codegen.layouts has the twin for the planner.
+ * - Output may not overlap an input unless the operator's comment says how.
+ *
+ * Python twins, bit for bit: edgeq.codegen.multipliers (multipliers, clamps, ADD, SOFTMAX), edgeq.codegen.tables
+ * (256-entry tables), edgeq.codegen.layouts (weights, scratch, overlap), edgeq.codegen.strides (copies, broadcasts).
+ *
+ * Macros
+ * - EQ_NARROW_ACCUMULATORS: defined by the generator for the whole model when multipliers.is_narrow() holds for every
+ *   conv, depthwise and dense channel: every |accumulator * 2^left shift| < 2^30. Saves 3 instructions for each output.
+ * - EQ_EMULATE_DSP: compile the DSP paths with plain C stand-ins for the instructions (tests on the host).
+ */
+#ifndef EQ_KERNELS_H
+#define EQ_KERNELS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* How an accumulator becomes an output: out = clamp(round(acc * multiplier * 2^(-31 - right_shift)) + offset).
+ *
+ * `right_shift` is the NEGATIVE of TFLite's shift: 0..31 shifts right, -1..-30 left. With `step` 1 both tables have one
+ * entry for each output channel, with `step` 0 one entry for the whole tensor. */
+typedef struct {
+    const int32_t *multiplier;
+    const int8_t *right_shift;
+    uint8_t step;
+    int16_t offset; /* the output's zero point */
+    int16_t act_min;
+    int16_t act_max;
+} eq_output_s8;
+
+/* ------------------------------------------------------------------------------------------------ CONV_2D
+ *
+ * weights: layouts.pack_conv(). For each group: `rows` = out_c / groups channels of `depth` = kernel_h * kernel_w *
+ *   (in_c / groups) bytes, in the order ky, kx, c; depth is padded with zeros to `depth4`, a multiple of 4. Channels go in
+ *   blocks of 4: block[depth4 / 4][4 channels][4 bytes]; the rest (rows % 4) follows channel after channel.
+ * scratch: 2 pixels * depth4 * 2 bytes: eq_conv2d_s8_get_buffer_size().
+ * DEPTHWISE_CONV_2D with a depth multiplier above 1 is this kernel with groups = in_c.
+ * Overlap (groups = 1 only): pixels are read and written in rising order, two at a time; both pixels' windows are read before
+ *   either is written. layouts.conv_overlap() says how many bytes before the input the output must begin. A 1x1
+ *   convolution of stride 1 with out_c <= in_c may write onto its own input (out == in).
+ */
+typedef struct {
+    uint16_t batches, in_h, in_w, in_c, out_h, out_w, out_c, groups;
+    uint16_t kernel_h, kernel_w, stride_h, stride_w, dilation_h, dilation_w;
+    uint16_t pad_top, pad_left;
+    int16_t in_offset; /* minus the input's zero point: -127..128 */
+    eq_output_s8 out;
+} eq_conv2d_params;
+
+size_t eq_conv2d_s8_get_buffer_size(const eq_conv2d_params *p);
+void eq_conv2d_s8(const eq_conv2d_params *p, const int8_t *input, const int8_t *weights, const int32_t *bias,
+                  int8_t *output, void *scratch);
+
+/* ------------------------------------------------------------------------------------------------ DEPTHWISE_CONV_2D
+ *
+ * Depth multiplier 1: out_c = in_c; `groups` is not read.
+ * weights: layouts.pack_depthwise(): blocks of 4 channels, block[kernel_h][kernel_w][4]; the rest (in_c % 4) follows
+ *   channel after channel, [kernel_h][kernel_w]. No scratch.
+ * Overlap: pixels in rising order, one at a time, but a pixel is written in blocks of 4 channels, each block after the
+ *   reading of the same 4 channels of its window: layouts.depthwise_overlap(). A 1x1 kernel of stride 1 may write in place.
+ */
+void eq_depthwise_conv2d_s8(const eq_conv2d_params *p, const int8_t *input, const int8_t *weights,
+                            const int32_t *bias, int8_t *output);
+
+/* ------------------------------------------------------------------------------------------------ TRANSPOSE_CONV
+ *
+ * in_h/in_w/in_c and out_h/out_w/out_c are the operator's input and output; stride, kernel and pad as in the model's
+ * TransposeConvOptions; dilation 1. weights: as in the model, [out_c][kernel_h][kernel_w][in_c]. No scratch.
+ */
+void eq_transpose_conv_s8(const eq_conv2d_params *p, const int8_t *input, const int8_t *weights, const int32_t *bias,
+                          int8_t *output);
+
+/* ------------------------------------------------------------------------------------------------ FULLY_CONNECTED
+ *
+ * weights: layouts.pack_dense(): as one group of CONV_2D with rows = out_c, depth = in_c.
+ * scratch: depth4 * 2 bytes.  Input [batches][in_c], output [batches][out_c]. Weights with a zero point: the generator
+ * refuses them (tflite-micro does too).
+ * Overlap: one row of the batch is read wholly before it is written: out == in is allowed where out_c <= in_c.
+ */
+typedef struct {
+    uint16_t batches, in_c, out_c;
+    int16_t in_offset;
+    eq_output_s8 out;
+} eq_fully_connected_params;
+
+size_t eq_fully_connected_s8_get_buffer_size(const eq_fully_connected_params *p);
+void eq_fully_connected_s8(const eq_fully_connected_params *p, const int8_t *input, const int8_t *weights,
+                           const int32_t *bias, int8_t *output, void *scratch);
+
+/* ------------------------------------------------------------------------------------------------ pooling
+ *
+ * Fused activation as a clamp. Output may be written onto the input (out == in) when stride >= kernel and nothing is padded.
+ */
+typedef struct {
+    uint16_t batches, in_h, in_w, channels, out_h, out_w;
+    uint16_t kernel_h, kernel_w, stride_h, stride_w, pad_top, pad_left;
+    int16_t act_min, act_max;
+} eq_pool_params;
+
+void eq_average_pool_s8(const eq_pool_params *p, const int8_t *input, int8_t *output);
+void eq_max_pool_s8(const eq_pool_params *p, const int8_t *input, int8_t *output);
+
+/* ------------------------------------------------------------------------------------------------ two operands
+ *
+ * strides.broadcast() makes the shape: up to 5 axes, outermost first, leading axes 1; strides in elements, 0 where an
+ * operand is repeated. Axes that both operands walk densely are merged, so equal shapes are {1,1,1,1,n}.
+ * output may be one of the operands where that operand's shape is the output's.
+ */
+typedef struct {
+    uint32_t dims[5];
+    uint32_t stride_a[5];
+    uint32_t stride_b[5];
+} eq_broadcast;
+
+/* ADD and SUB: multipliers.add(). Each operand: (x + offset) << 20, times its multiplier; sum or (sign -1) difference; then
+ * the output's multiplier. `shift` are right shifts, 0 or more. */
+typedef struct {
+    eq_broadcast shape;
+    int32_t a_multiplier, b_multiplier, out_multiplier;
+    int8_t a_shift, b_shift, out_shift;
+    int8_t sign; /* 1 ADD, -1 SUB */
+    int16_t a_offset, b_offset, out_offset, act_min, act_max;
+} eq_add_params;
+
+void eq_add_s8(const eq_add_params *p, const int8_t *a, const int8_t *b, int8_t *output);
+
+/* MUL: multipliers.mul(); out_shift as right_shift above (may be negative). */
+typedef struct {
+    eq_broadcast shape;
+    int32_t out_multiplier;
+    int8_t out_shift;
+    int16_t a_offset, b_offset, out_offset, act_min, act_max;
+} eq_mul_params;
+
+void eq_mul_s8(const eq_mul_params *p, const int8_t *a, const int8_t *b, int8_t *output);
+
+/* MAXIMUM, MINIMUM: all three on one grid, as tflite-micro takes them. */
+void eq_maximum_s8(const eq_broadcast *p, const int8_t *a, const int8_t *b, int8_t *output);
+void eq_minimum_s8(const eq_broadcast *p, const int8_t *a, const int8_t *b, int8_t *output);
+
+/* PRELU: a is the input, b the alphas. multipliers.prelu(). */
+typedef struct {
+    eq_broadcast shape;
+    int32_t positive_multiplier, negative_multiplier;
+    int8_t positive_shift, negative_shift; /* right shifts, may be negative */
+    int16_t in_offset, alpha_offset, out_offset;
+} eq_prelu_params;
+
+void eq_prelu_s8(const eq_prelu_params *p, const int8_t *input, const int8_t *alpha, int8_t *output);
+
+/* ------------------------------------------------------------------------------------------------ one operand
+ *
+ * A table for each of the 256 values: LOGISTIC, TANH, HARD_SWISH, RELU, RELU6, RELU_N1_TO_1, RELU_0_TO_1, LEAKY_RELU, QUANTIZE int8
+ * to int8, ABS, NEG... (tables.py). table[input + 128]. In place allowed.
+ */
+void eq_lookup_s8(const int8_t table[256], const int8_t *input, int8_t *output, size_t count);
+
+/* The same into 16 or 32 bits: QUANTIZE int8 to int16, CAST, DEQUANTIZE (float's bits). */
+void eq_lookup_s8_s16(const int16_t table[256], const int8_t *input, int16_t *output, size_t count);
+void eq_lookup_s8_s32(const int32_t table[256], const int8_t *input, int32_t *output, size_t count);
+
+/* QUANTIZE from int16 to int8 or int16: multipliers.requantize(). In place allowed. */
+typedef struct {
+    int32_t multiplier;
+    int8_t right_shift; /* may be negative */
+    int32_t in_zero_point, out_zero_point;
+} eq_requantize_params;
+
+void eq_requantize_s16_s8(const eq_requantize_params *p, const int16_t *input, int8_t *output, size_t count);
+void eq_requantize_s16(const eq_requantize_params *p, const int16_t *input, int16_t *output, size_t count);
+
+/* SOFTMAX over the last axis: multipliers.softmax(). In place allowed. */
+typedef struct {
+    uint32_t rows, depth;
+    int32_t multiplier;
+    int8_t left_shift;
+    int32_t diff_min;
+} eq_softmax_params;
+
+void eq_softmax_s8(const eq_softmax_params *p, const int8_t *input, int8_t *output);
+
+/* ------------------------------------------------------------------------------------------------ reductions
+ *
+ * strides.reduce() splits the axes: `kept` (the output's, dense, outermost first) and `gone` (summed), each with the input's strides in
+ * elements, leading axes 1. `count` is the product of gone.
+ */
+typedef struct {
+    uint32_t kept[5], kept_stride[5], gone[5], gone_stride[5];
+} eq_reduce;
+
+/* MEAN: multipliers.mean(): the division by `count` is part of the multiplier. */
+typedef struct {
+    eq_reduce shape;
+    int32_t multiplier;
+    int8_t right_shift; /* may be negative */
+    int32_t in_sum_offset; /* minus the input's zero point * count */
+    int16_t out_offset;
+} eq_mean_params;
+
+void eq_mean_s8(const eq_mean_params *p, const int8_t *input, int8_t *output);
+void eq_reduce_max_s8(const eq_reduce *p, const int8_t *input, int8_t *output);
+
+/* ARG_MAX: outer, axis, inner are products of dimensions; the first of equal values wins. */
+void eq_arg_max_s8(uint32_t outer, uint32_t axis, uint32_t inner, const int8_t *input, int32_t *output);
+
+/* ------------------------------------------------------------------------------------------------ moving bytes
+ *
+ * RESHAPE, SQUEEZE, EXPAND_DIMS: no kernel, the output is the input (or memmove).
+ *
+ * eq_copy_strided: SLICE, STRIDED_SLICE, TRANSPOSE, SPLIT, UNPACK (one call for each output), and CONCATENATION, PACK (one call for
+ * each input): strides.py makes the struct. Output elements in rising order of in-order axes; strides and offsets in elements.
+ * `size` is bytes of an element: 1, 2, 4 or 8.
+ */
+typedef struct {
+    uint32_t dims[5];
+    int32_t in_stride[5];
+    int32_t out_stride[5];
+    uint32_t in_offset, out_offset;
+    uint8_t size;
+} eq_copy;
+
+void eq_copy_strided(const eq_copy *p, const void *input, void *output);
+
+/* PAD, PADV2 = eq_fill_s8 over the output, then eq_copy_strided of the input into it. */
+void eq_fill_s8(int8_t value, int8_t *output, size_t count);
+
+/* GATHER: `count` indices, each picks `inner` bytes out of `axis` rows; batch dims belong to outer (one index list for each of
+ * `index_batches`, which divides outer). An index outside 0..axis-1 is taken as 0 (tflite-micro reads outside memory). */
+void eq_gather(uint32_t outer, uint32_t index_batches, uint32_t axis, uint32_t inner_bytes, uint32_t count,
+               const void *input, const int32_t *indices, void *output);
+
+/* RESIZE_NEAREST_NEIGHBOR: row[out_h], column[out_w] are the source's indices: tables.nearest(). */
+typedef struct {
+    uint16_t batches, in_h, in_w, channels, out_h, out_w;
+    const uint16_t *row;
+    const uint16_t *column;
+} eq_resize_nearest_params;
+
+void eq_resize_nearest_s8(const eq_resize_nearest_params *p, const int8_t *input, int8_t *output);
+
+/* RESIZE_BILINEAR: for each output row and column the lower and upper source index and the lower's fraction of 1024
+ * (upper weight = fraction, lower weight = 1024 - fraction): tables.bilinear(). */
+typedef struct {
+    uint16_t lower, upper;
+    int16_t fraction;
+} eq_tap;
+
+typedef struct {
+    uint16_t batches, in_h, in_w, channels, out_h, out_w;
+    const eq_tap *row;
+    const eq_tap *column;
+} eq_resize_bilinear_params;
+
+void eq_resize_bilinear_s8(const eq_resize_bilinear_params *p, const int8_t *input, int8_t *output);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
