@@ -98,7 +98,8 @@ class Warmth:
 class Times:
     """Raw times; each sample is the mean of `batch` inferences, every `stride`-th one was kept.
 
-    `starts_ns` are the moments at which the samples began, counted from the first.
+    `starts_ns` are the moments at which the samples began, counted from the first. Runners of older bundles tell
+    neither them nor the warm-up.
     """
 
     load_ns: Nanoseconds
@@ -107,8 +108,8 @@ class Times:
     batch: Annotated[int, Interval(ge=1, le=10**6)]
     inferences: Annotated[int, Interval(ge=1, le=10**12)]
     stride: Annotated[int, Interval(ge=1, le=10**9)]
-    starts_ns: Annotated[tuple[Annotated[int, Interval(ge=0, le=10**15)], ...], Len(1, MAX_SAMPLES)]
-    warmup: Warmth
+    starts_ns: Annotated[tuple[Annotated[int, Interval(ge=0, le=10**15)], ...], Len(0, MAX_SAMPLES)] = ()
+    warmup: Warmth | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

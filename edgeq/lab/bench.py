@@ -113,7 +113,7 @@ def measurement(name: str, manifest: Manifest, settings: RunSettings, answer: Be
     )
 
 
-def _reasons(answer: Bench, settings: RunSettings, shape: Steadiness, warmup: Warmup) -> dict[str, str]:
+def _reasons(answer: Bench, settings: RunSettings, shape: Steadiness, warmup: Warmup | None) -> dict[str, str]:
     """Why what is missing is missing."""
     reasons = {key: clean(answer.unavailable.get(key, "")) or _NO_REASON for key in unmeasured(answer, settings)}
     if answer.latency.stride > 1:

@@ -11,6 +11,7 @@ from edgeq.lab.answers import Beside, Operators, Rows, Times
 from edgeq.lab.conditions import NOW_BITS
 from edgeq.lab.faults import clean
 from edgeq.statistics import steady
+from edgeq.statistics.blocks import Floats
 from edgeq.statistics.intervals import percentile_interval
 from edgeq.types import (
     Latency,
@@ -34,7 +35,7 @@ _LAST = 0.25
 def check_times(name: str, times: Times) -> None:
     """Raise CommandFailed for times that no clock can have told."""
     count, starts = len(times.samples_ns), times.starts_ns
-    if len(starts) != count:
+    if starts and len(starts) != count:
         raise CommandFailed(f"{name} gave {count} times and {len(starts)} moments at which they began")
     if times.inferences < times.batch * ((count - 1) * times.stride + 1):
         raise CommandFailed(f"{name} gave {count} times of {times.inferences} inferences, which cannot be")
@@ -74,14 +75,18 @@ def latency(times: Times) -> tuple[Latency, dict[str, str]]:
     return result, reasons
 
 
-def warmup(times: Times) -> Warmup:
+def warmup(times: Times) -> Warmup | None:
     """What came before the runs that count."""
     told = times.warmup
+    if told is None:
+        return None
     return Warmup(seconds=told.seconds, runs=told.runs, steady=told.steady, wander=told.wander)
 
 
-def unsteady(found: Warmup) -> str:
+def unsteady(found: Warmup | None) -> str:
     """Why the warm-up did not end in a steady state; empty where it did."""
+    if found is None:
+        return "the bundle's runner is older than this; build it again"
     if found.steady:
         return ""
     moved = "too few windows to tell" if found.wander is None else f"the level still moved by {found.wander:.0%}"
@@ -90,7 +95,7 @@ def unsteady(found: Warmup) -> str:
 
 def steadiness(times: Times) -> Steadiness:
     """Whether the runs stayed what they were."""
-    moments = np.asarray(times.starts_ns, np.float64) / 1e9
+    moments = _moments(times)
     found = steady.find(np.asarray(times.samples_ns, np.float64), moments)
     spikes, outliers = found.spikes, found.outliers
     return Steadiness(
@@ -106,9 +111,17 @@ def steadiness(times: Times) -> Steadiness:
     )  # fmt: skip
 
 
+def _moments(times: Times) -> Floats:
+    """Seconds from the first sample to the beginning of each; one after another where they are not told."""
+    if times.starts_ns:
+        return np.asarray(times.starts_ns, np.float64) / 1e9
+    lasted = np.asarray(times.samples_ns[:-1], np.float64) * times.batch * times.stride / 1e9
+    return np.concatenate([[0.0], np.cumsum(lasted)])
+
+
 def sustained(times: Times, minutes: float, shape: Steadiness) -> Sustained:
     """The pace at first, at its best, and in the last quarter of the runs."""
-    moments = np.asarray(times.starts_ns, np.float64) / 1e9
+    moments = _moments(times)
     samples_ms = np.asarray(times.samples_ns, np.float64) / 1e6
     edges = np.linspace(0.0, float(moments[-1]) or 1.0, SLICES + 1)
     places = np.clip(np.digitize(moments, edges) - 1, 0, SLICES - 1)

@@ -13,7 +13,8 @@ _FENCE_RATIO = 1.25
 _FENCE_SPREADS = 8.0
 _WINDOW = 101
 LEAST_EVENTS = 6
-LEAST_TIME_SHARE = 0.02
+LEAST_TIME_SHARE = 0.05
+"""The kernel's own tick interrupts every 4 ms or so and takes up to 4 % on a virtual machine."""
 LEAST_REGULAR = 0.6
 """Of the spikes' time, how much falls on the beat: 1 is all, 0 is none."""
 _CHANCE = 1e-4
@@ -69,7 +70,7 @@ def outliers(values: Floats) -> Outliers:
 
 
 def train(values: Floats, moments: Floats) -> Spikes | None:
-    """Spikes that come back at a period and take 2 % of the time or more; None where there are none."""
+    """Spikes that come back at a period and take 5 % of the time or more; None where there are none."""
     found, told = marks(values), outliers(values)
     if told.count < LEAST_EVENTS or told.time_share < LEAST_TIME_SHARE:
         return None

@@ -27,7 +27,7 @@ from edgeq.errors import (
     RuntimeMissing,
     TimedOut,
 )
-from edgeq.lab import bench, conditions, faults, probe, runner, vectors
+from edgeq.lab import bench, conditions, faults, findings, probe, runner, vectors
 from edgeq.lab.answers import State, Times
 from edgeq.testing.transport import FakeTransport, said
 from edgeq.types import Device, FileEntry, Manifest, Measurement, Port, RunSettings
@@ -120,6 +120,13 @@ def test_a_good_answer_becomes_a_measurement() -> None:
     assert found.energy.per_inference_mj == 2.5
     assert found.parity is not None
     assert found.parity.ok
+    assert found.unavailable.pop("steady_state").startswith("the bundle's runner is older")
+    ramp = [found.unavailable.pop(name) for name in ("p50_ci", "p90_ci", "p99_ci")]
+    assert all(reason.startswith("101 samples do not bound it") for reason in ramp), "a level that never stays"
+    later = ("floor_rss", "model_rss", "model_file", "speedup")
+    assert all("does not say why" in found.unavailable.pop(name) for name in later), (
+        "an older runner knows none of them"
+    )
     assert found.unavailable == {"arena": "not told", "cgroup_peak": "root group"}
 
 
@@ -136,7 +143,9 @@ def test_the_call_names_bundle_settings_and_hashes() -> None:
 
 
 def test_samples_that_were_thinned_out_are_said_to_be() -> None:
-    assert "every 4th" in measured(changed("latency.stride", 4)).unavailable["latency_samples"]
+    thinned = changed("latency.stride", 4)
+    thinned["latency"]["inferences"] = 404
+    assert "every 4th" in measured(thinned).unavailable["latency_samples"]
 
 
 @pytest.mark.parametrize(("steps", "bad", "ok"), [(0.0, 0, True), (1.0, 0, True), (1.01, 0, False), (0.0, 1, False)])
@@ -474,10 +483,11 @@ def test_throttling_during_the_runs(before: State, after: State, throttled: bool
     assert ("throttled" in conditions.unavailable(found)) is (throttled is None)
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(1, 10**12), min_size=1, max_size=200))
 def test_statistics_are_ordered(samples: list[int]) -> None:
     times = Times(load_ns=1, first_ns=1, samples_ns=tuple(samples), batch=1, inferences=len(samples), stride=1)
-    found = bench.latency(times)
+    found, _reasons = findings.latency(times)
     assert found.min <= found.p50 <= found.p90 <= found.p99 <= found.max
     assert found.min * (1 - 1e-9) <= found.mean <= found.max * (1 + 1e-9)
     assert found.p50 == pytest.approx(float(np.median(samples)) / 1e6)

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from edgeq import errors, store
 from edgeq.errors import CommandFailed, EdgeqError, MeterError, RunnerKilled, RuntimeMissing
-from edgeq.lab import answers, bench, conditions, faults, probe, runner
+from edgeq.lab import answers, bench, conditions, faults, findings, probe, runner
 from edgeq.lab.answers import State, Times
 from edgeq.lab.onboard_meter import OnboardMeter
 from edgeq.lab.transports import OUTPUT_LIMIT_BYTES, Completed
@@ -50,12 +50,29 @@ MACHINE: dict[str, Any] = {
     "disk_free_bytes": None,
     "pip": "managed",
 }
+SAMPLES_NS = [1_000_000 + 37 * (n * n % 101) for n in range(600)]
 BENCH: dict[str, Any] = {
     "event": "result",
     "device": MACHINE,
     "runtime": {"name": "ai_edge_litert"},
-    "latency": {"load_ns": 1, "first_ns": 1, "samples_ns": [1, 2], "batch": 1, "inferences": 2, "stride": 1},
-    "memory": {"peak_rss": 1, "pss": 1, "cgroup_peak": 1},
+    "latency": {
+        "load_ns": 1,
+        "first_ns": 1,
+        "samples_ns": SAMPLES_NS,
+        "starts_ns": [n * 1_100_000 for n in range(600)],
+        "batch": 1,
+        "inferences": 600,
+        "stride": 1,
+        "warmup": {"seconds": 0.5, "runs": 500, "steady": True, "wander": 0.01},
+    },
+    "memory": {"peak_rss": 3, "pss": 1, "cgroup_peak": 1, "floor_rss": 1, "model_rss": 2, "model_file": 1},
+    "watched": [[0, 1_500_000_000, 50.0, 0, None, 0.1]],
+    "beside": {"rounds": [[2_000_000 + n, 1_000_000] for n in range(8)], "batches": [1, 1]},
+    "operators": {
+        "operators": [{"operator": "CONV", "name": "conv1", "placement": "CPU", "count": 1, "ns": 7}],
+        "runs": 30,
+        "left_out": 0,
+    },
     "energy": {"per_inference_mj": 1.0, "idle_mw": 1.0, "load_mw": 2.0, "source": "hwmon", "samples": 9},
     "parity": {
         "exact": True,
@@ -116,6 +133,14 @@ def changed(whole: dict[str, Any], path: Sequence[str], value: object) -> dict[s
     return copy
 
 
+OPTIONAL = {
+    *(("latency", name) for name in ("starts_ns", "warmup")),
+    *(("memory", name) for name in ("floor_rss", "model_rss", "model_file")),
+    *((name,) for name in ("watched", "beside", "operators")),
+}
+"""What runners of older bundles do not tell."""
+
+
 def without(whole: dict[str, Any], path: Sequence[str]) -> dict[str, Any]:
     copy = changed(whole, path, None)
     place = copy
@@ -153,6 +178,9 @@ def test_good_answers_are_taken(answer: type[Any], whole: dict[str, Any]) -> Non
 
 @pytest.mark.parametrize(("answer", "whole", "path"), EACH)
 def test_a_key_that_is_missing_is_named(answer: type[Any], whole: dict[str, Any], path: tuple[str, ...]) -> None:
+    if path in OPTIONAL:
+        assert type(read(answer, without(whole, path))) is answer
+        return
     with pytest.raises(CommandFailed) as caught:
         read(answer, without(whole, path))
     if path != ("event",):
@@ -225,11 +253,13 @@ def test_any_words_of_an_error_event_are_one_line(kind: str, message: str, reaso
 def test_whatever_is_missing_has_a_reason_even_if_the_device_gives_none() -> None:
     bare = changed(BENCH, ("energy",), None)
     bare["memory"] = dict.fromkeys(BENCH["memory"])
+    bare["beside"] = None
     empty = {**dict.fromkeys(STATE), "frequency_hz": []}
     bare["conditions"] = {"before": empty, "after": empty}
     found = measured(bare)
     assert found.energy is None
-    quantities = {"energy_mj", "arena", "peak_rss", "pss", "cgroup_peak"}
+    quantities = {"energy_mj", "arena", "peak_rss", "pss", "cgroup_peak", "floor_rss", "model_rss", "model_file"}
+    quantities |= {"speedup"}
     quantities |= {"governor", "frequency", "temperature", "load_1min", "memory_available_bytes", "throttled"}
     assert set(found.unavailable) == quantities
     assert all(len(reason) > 10 for reason in found.unavailable.values())
@@ -283,10 +313,15 @@ def test_names_of_runtimes_and_governors_are_cleaned() -> None:
 # --- statistics ---
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(1, 10**15), min_size=1, max_size=300))
 def test_percentiles_are_numpys(samples: list[int]) -> None:
     times = Times(load_ns=5, first_ns=7, samples_ns=tuple(samples), batch=1, inferences=len(samples), stride=1)
-    found = bench.latency(times)
+    found, reasons = findings.latency(times)
+    for name in ("p50_ci", "p90_ci", "p99_ci"):
+        ends = getattr(found, name)
+        assert (ends is None) == (name in reasons)
+        assert ends is None or found.min <= ends[0] <= getattr(found, name[:3]) <= ends[1] <= found.max
     for percent, value in ((50, found.p50), (90, found.p90), (99, found.p99)):
         assert value == pytest.approx(float(np.percentile(samples, percent)) / 1e6, rel=1e-9)
     assert found.std == pytest.approx(float(np.std(np.array(samples, np.float64))) / 1e6, rel=1e-9, abs=1e-9)
@@ -304,7 +339,8 @@ def test_percentiles_are_numpys(samples: list[int]) -> None:
     ],
 )
 def test_percentiles_by_hand(samples: list[int], p50: float, p90: float, p99: float) -> None:
-    found = bench.latency(Times(load_ns=1, first_ns=1, samples_ns=tuple(samples), batch=1, inferences=1, stride=1))
+    times = Times(load_ns=1, first_ns=1, samples_ns=tuple(samples), batch=1, inferences=1, stride=1)
+    found, _reasons = findings.latency(times)
     assert (found.p50, found.p90, found.p99) == (pytest.approx(p50), pytest.approx(p90), pytest.approx(p99))
 
 
@@ -626,6 +662,8 @@ def test_every_module_of_meters_is_its_sources_name() -> None:
 def test_reading_a_long_answer_takes_no_time(tmp_path: Path) -> None:
     """20,000 samples is the most that a runner keeps; the host must not mind them."""
     told = changed(BENCH, ("latency", "samples_ns"), list(range(1, answers.MAX_SAMPLES + 1)))
+    told["latency"]["starts_ns"] = [n * answers.MAX_SAMPLES for n in range(answers.MAX_SAMPLES)]
+    told["latency"]["inferences"] = answers.MAX_SAMPLES
     start = time.perf_counter()
     store.write(tmp_path / "measurement.json", measured(told))
     assert time.perf_counter() - start < 5

@@ -408,14 +408,16 @@ def test_the_runners_own_cores_are_not_the_samplers(roots: files.Roots) -> None:
 
     allowed, unavailable = os.sched_getaffinity(0), {}
     core = min(allowed)
-    found = bench.start_sampling(roots, {"cpus": [core], "meter": "hwmon"}, allowed, unavailable)
-    assert found is not None, unavailable
+    found, source = bench.start_sampling(roots, {"cpus": [core], "meter": "hwmon"}, allowed, unavailable)
+    assert source is not None, unavailable
     try:
         assert os.sched_getaffinity(found._child.pid) == ((allowed - {core}) or allowed)
     finally:
         found.close()
-    alone = bench.start_sampling(roots, {"cpus": [core], "meter": "hwmon"}, {core}, unavailable)
-    assert alone is not None, unavailable
+    alone, source = bench.start_sampling(roots, {"cpus": [core], "meter": "hwmon"}, {core}, unavailable)
+    assert source is not None, unavailable
     alone.close()
-    assert bench.start_sampling(roots, {"cpus": [], "meter": "pmic"}, allowed, unavailable) is None
+    looking, source = bench.start_sampling(roots, {"cpus": [], "meter": "pmic"}, allowed, unavailable)
+    assert source is None, "no power source, but the state is watched all the same"
+    assert looking.stop()["watched"]
     assert "pmic_read_adc" in unavailable["energy_mj"]

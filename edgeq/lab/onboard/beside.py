@@ -61,7 +61,7 @@ def run(folder, settings, roots, clock=timing.CLOCK):
     bundle = bundles.Bundle(folder, settings.get("files"))
     path = bundle.float_model()
     if path is None:
-        raise Failure("no-float", "the bundle carries no float model")
+        raise Failure("model-failed", "the bundle carries no float model")
     refuse_little_memory(path, roots)
     inputs = bundles.arrays(bundle.golden, "input", bundle.inputs)
     name, threads = settings["interpreter"], settings.get("threads") or 1
@@ -80,7 +80,7 @@ def refuse_little_memory(path, roots):
     needed = _ROOM_TIMES * path.stat().st_size + _ROOM_BYTES
     if free is not None and free < needed:
         message = "%d MiB of memory are free, the float model may need %d MiB" % (free >> 20, needed >> 20)
-        raise Failure("no-room", message)
+        raise Failure("out-of-memory", message)
 
 
 def interleave(pairs, batches, seconds, clock, lot):

@@ -26,7 +26,7 @@ def run(folder, settings):
     """Profile some runs and emit rows {operator, name, placement, count, ns}: ns is of one inference."""
     name = settings["interpreter"]
     if name in NONE:
-        raise Failure("no-profiler", NONE[name])
+        raise Failure("model-failed", NONE[name])
     bundle = bundles.Bundle(folder, settings.get("files"))
     inputs = bundles.arrays(bundle.golden, "input", bundle.inputs)
     scratch = tempfile.mkdtemp(prefix="edgeq-operators-")
@@ -48,7 +48,7 @@ def profiled(bundle, name, threads, inputs, scratch):
         events.progress("operators", number + 1, RUNS)
     path = Path(session.model.end_trace())
     if path.stat().st_size > _TRACE_LIMIT_BYTES:
-        raise Failure("no-profiler", "the profiler wrote %d MiB" % (path.stat().st_size >> 20))
+        raise Failure("model-failed", "the profiler wrote %d MiB" % (path.stat().st_size >> 20))
     return rows_of(json.loads(path.read_text("utf-8")), RUNS + 1), RUNS + 1
 
 

@@ -27,7 +27,7 @@ def ask(verb, folder, settings, roots):
         _end(child)
     if child.returncode == 0 and last.get("event") == "result":
         return last
-    raise events.Failure(str(last.get("kind", "part-failed")), _message(verb, child.returncode, last))
+    raise events.Failure(str(last.get("kind", "model-failed")), _message(verb, child.returncode, last))
 
 
 def _parsed(line):
