@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 from edgeq.evaluation.metrics import METRICS
@@ -84,8 +85,8 @@ def _differences(before: Report, after: Report, tolerance: float, noise: float) 
     for one in RELATIVE:
         sides = one.value(before), one.value(after)
         if sides != (None, None):
-            allowed = max(one.noise, *(one.told(side) for side in (before, after))) + tolerance
-            yield _relative(one, sides, allowed, one.reason(before), one.reason(after))
+            noise_of_it = max(one.noise, *(one.told(side) for side in (before, after)))
+            yield _relative(one, sides, noise_of_it, tolerance, one.reason(before), one.reason(after))
     if before.quantized and after.quantized:
         yield from _accuracy(before.quantized.accuracy, after.quantized.accuracy)
     if before.validation and after.validation:
@@ -104,8 +105,7 @@ def _latency(before: Measurement, after: Measurement, tolerance: float, noise: f
                 after=second.p50 if second else None, answer="missing", why=why,
             )  # fmt: skip
         return
-    margin = noise + tolerance
-    yield _median_latency(before, after, first.p50, second.p50, margin)
+    yield _median_latency(before, after, first.p50, second.p50, noise, tolerance)
     for name in ("p90", "p99"):
         sides = getattr(first, name), getattr(second, name)
         yield Difference(quantity=f"latency {name}", unit="ms", before=sides[0], after=sides[1],
@@ -113,27 +113,32 @@ def _latency(before: Measurement, after: Measurement, tolerance: float, noise: f
 
 
 def _median_latency(
-    before: Measurement, after: Measurement, first_ms: float, second_ms: float, margin: float
+    before: Measurement, after: Measurement, first_ms: float, second_ms: float, noise: float, tolerance: float
 ) -> Difference:
     """p50 by its raw samples; without them nothing is ranked."""
     samples = before.latency_samples_ns, after.latency_samples_ns
     if not all(samples):
         return Difference(
             quantity="latency p50", unit="ms", before=first_ms, after=second_ms, change=_change(first_ms, second_ms),
-            noise=margin, answer="undecided", why="one of them has no raw samples",
+            noise=noise, answer="undecided", why="one of them has no raw samples",
         )  # fmt: skip
-    found = compare_samples(*samples, margin=margin)
+    found = compare_samples(*samples, margin=noise)
     answers: dict[str, Answer] = {"faster": "better", "slower": "worse", "undecided": "undecided"}
-    why = {
-        "faster": "faster by more than the noise",
-        "slower": "slower by more than the noise",
+    return _answered(Difference(
+        quantity="latency p50", unit="ms", before=first_ms, after=second_ms, change=found.ratio - 1,
+        low=found.low - 1, high=found.high - 1, noise=noise, answer=answers[found.answer],
+    ), tolerated=found.low <= 1 + noise + tolerance)  # fmt: skip
+
+
+def _answered(found: Difference, *, tolerated: bool) -> Difference:
+    """Whether what is worse is a regression, and the answer in words."""
+    regressed = found.answer == "worse" and not tolerated
+    words: dict[str, str] = {
+        "worse": "by more than the noise" + ("" if regressed else ", and tolerated"),
+        "better": "by more than the noise",
         "undecided": "within the noise",
     }
-    return Difference(
-        quantity="latency p50", unit="ms", before=first_ms, after=second_ms, change=found.ratio - 1,
-        low=found.low - 1, high=found.high - 1, noise=margin, answer=answers[found.answer],
-        regressed=found.answer == "slower", why=why[found.answer],
-    )  # fmt: skip
+    return replace(found, regressed=regressed, why=words.get(found.answer, ""))
 
 
 class Relative(NamedTuple):
@@ -182,18 +187,19 @@ RELATIVE = (
 )
 
 
-def _relative(one: Relative, sides: tuple[float | None, float | None], allowed: float, *reasons: str) -> Difference:
+def _relative(
+    one: Relative, sides: tuple[float | None, float | None], noise: float, tolerance: float, *reasons: str
+) -> Difference:
     first, second = sides
     if first is None or second is None:
         why = reasons[0 if first is None else 1] or "not measured"
         return Difference(
-            quantity=one.name, unit=one.unit, before=first, after=second, noise=allowed, answer="missing", why=why
+            quantity=one.name, unit=one.unit, before=first, after=second, noise=noise, answer="missing", why=why
         )
-    change = _change(first, second)
-    answer = _judged(second - first, allowed * first)
-    why = {"worse": "more than the noise explains", "better": "less by more than the noise"}.get(answer, "")
-    return Difference(quantity=one.name, unit=one.unit, before=first, after=second, change=change, noise=allowed,
-                      answer=answer, regressed=answer == "worse", why=why)  # fmt: skip
+    rise, scale = second - first, abs(first)
+    found = Difference(quantity=one.name, unit=one.unit, before=first, after=second, change=_change(first, second),
+                       noise=noise, answer=_judged(rise, noise * scale))  # fmt: skip
+    return _answered(found, tolerated=rise <= (noise + tolerance) * scale)
 
 
 def _change(before: float, after: float) -> float | None:
@@ -230,10 +236,9 @@ def _other_samples(before: Accuracy, after: Accuracy) -> str:
 
 def _scored(name: str, before: float, after: float, allowed: float) -> Difference:
     higher = METRICS[name].higher_is_better if name in METRICS else True
-    answer = _judged(before - after if higher else after - before, allowed)
-    why = f"by more than the {allowed:.4g} that are accepted" if answer in ("worse", "better") else ""
-    return Difference(quantity=name, before=before, after=after, change=None, noise=allowed, answer=answer,
-                      regressed=answer == "worse", why=why)  # fmt: skip
+    fall = before - after if higher else after - before
+    found = Difference(quantity=name, before=before, after=after, noise=allowed, answer=_judged(fall, allowed))
+    return _answered(found, tolerated=False)
 
 
 def _on_device(before: Report, after: Report) -> Difference:
@@ -247,8 +252,7 @@ def _on_device(before: Report, after: Report) -> Difference:
                           why="not scored by the same samples")  # fmt: skip
     metric = second.metric if second else ""
     found = _scored(metric, scores[0], scores[1], accuracy.tolerance if accuracy else 0.0)
-    return Difference(quantity=f"{metric} on the device", before=found.before, after=found.after, noise=found.noise,
-                      answer=found.answer, regressed=found.regressed, why=found.why)  # fmt: skip
+    return replace(found, quantity=f"{metric} on the device")
 
 
 def _parity(before: Measurement, after: Measurement) -> Iterator[Difference]:

@@ -14,7 +14,8 @@ class Difference:
     """One quantity of two runs.
 
     `change` is after over before, less 1; `low` and `high` are its interval where there is one. `noise` is what counts
-    as no difference: relative, in the metric's own unit for accuracy.
+    as no difference: relative, in the metric's own unit for accuracy. `regressed`: worse by more than the noise and
+    what is tolerated.
     """
 
     quantity: str
