@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 from edgeq.datasets.streaming import ahead
 from edgeq.quantization import equalization, rounding
 from edgeq.quantization.equalization import Site
-from edgeq.quantization.layers import Layer, Statistics
+from edgeq.quantization.layers import Layer, Means, Statistics
 from edgeq.quantization.rounding import Grid
-from edgeq.types import Dataset, ModelGraph, Plan, Progress, RangeMethod
+from edgeq.types import Dataset, ModelGraph, Plan, Progress, RangeMethod, Scheme
 
+T = TypeVar("T")
 Array = NDArray[Any]
 SAMPLES = 32
 """Most calibration samples from which layers' statistics are taken."""
@@ -31,6 +32,9 @@ FAITHFUL_DB = 35.0
 
 RIVAL: RangeMethod = "mean-min-max"
 """Ranges that are tried against the plan's: tight where few samples reach far (mobilenet_v2), too tight elsewhere."""
+ENOUGH_DB = 25.0
+"""SQNR on the samples that are looked at from which on a file is taken as the quantizer wrote it."""
+BIAS_NOTE = "biases took what the mean lost by rounded weights"
 RIVAL_NOTE = f"ranges by {RIVAL} bring answers nearer to float"
 MANY = 50
 """Calibration samples from which on a mean of their extremes says something of others."""
@@ -50,29 +54,40 @@ class Known(NamedTuple):
     """
 
     layers: Mapping[str, Layer]
-    seen: Mapping[str, Statistics]
+    seen: Mapping[str, Means]
     answers: Sequence[Sequence[Array]] = ()
     rounded: dict[str, tuple[Array, Array]] | None = None
 
 
+NONE: tuple[Samples, int] = (lambda _: (), 0)
+
+
 def spread(dataset: Dataset, graph: ModelGraph, plan: Plan) -> tuple[Samples, int]:
-    """The samples for a corrected scheme, and how many there are; none for others."""
-    return evenly(dataset, graph) if plan.scheme.corrected else (lambda _: (), 0)
+    """The samples on which a file is held against float, and how many there are; none for other than 8 bits."""
+    if plan.scheme.corrected:
+        return evenly(dataset, graph)
+    is_narrow = plan.scheme.is_static and plan.scheme.default.activations in ("int8", "uint8")
+    return evenly(dataset, graph, FEWEST) if is_narrow else NONE
 
 
-def evenly(dataset: Dataset, graph: ModelGraph) -> tuple[Samples, int]:
+def evenly(dataset: Dataset, graph: ModelGraph, most: int = SAMPLES) -> tuple[Samples, int]:
     """Evenly spread calibration samples, and how many there are: files are often sorted by class."""
     from edgeq import datasets
 
     pool = dataset.calibration
-    most = min(max(WORK_MACS // max(graph.macs, 1), FEWEST), SAMPLES, len(pool))
+    most = min(max(WORK_MACS // max(graph.macs, 1), FEWEST), most, len(pool))
     chosen = datasets.spread(pool, most)
     return lambda count: datasets.samples(dataset, graph, chosen[:count]), len(chosen)
 
 
-def is_per_channel(plan: Plan) -> bool:
+def is_per_channel(scheme: Scheme) -> bool:
     """Whether each output's weights have a scale of their own."""
-    return plan.scheme.default.granularity == "per-channel"
+    return scheme.default.granularity == "per-channel"
+
+
+def enough_db(scheme: Scheme) -> float:
+    """SQNR from which on no other file is made; who asks for corrections gets the best."""
+    return math.inf if scheme.corrected else ENOUGH_DB
 
 
 def observed(
@@ -81,9 +96,14 @@ def observed(
     outputs: Sequence[str],
     count: int,
     progress: Progress,
+    *,
+    is_corrected: bool,
 ) -> Known:
-    """What layers read, over a stream of the tensors that they read and of the model's outputs."""
-    seen = {name: Statistics(layer) for name, layer in layers.items()}
+    """What layers read, over a stream of the tensors that they read and of the model's outputs.
+
+    Correlations are summed up for a scheme that is to be corrected; means alone cost little.
+    """
+    seen = {name: (Statistics if is_corrected else Means)(layer) for name, layer in layers.items()}
     answers: list[list[Array]] = []
     for done, tensors in enumerate(ahead(stream)):
         progress("look at layers", done, count)
@@ -94,9 +114,14 @@ def observed(
     return Known(layers, seen, answers, {})
 
 
+def correlated(known: Known) -> dict[str, Statistics]:
+    """What is known of correlations."""
+    return {name: one for name, one in known.seen.items() if isinstance(one, Statistics)}
+
+
 def equalized(known: Known, places: Iterable[Site]) -> tuple[Known, int]:
     """The layers after channels were multiplied where that pays, and at how many places it did."""
-    layers, seen, count = dict(known.layers), dict(known.seen), 0
+    layers, seen, count = dict(known.layers), correlated(known), 0
     for site in places:
         made = equalization.factors(site, layers, seen)
         if made is None:
@@ -122,15 +147,74 @@ def is_faithful(known: Known, answers: Iterable[Sequence[Array]]) -> bool:
     return noise == 0 or (math.isfinite(noise) and noise * 10 ** (FAITHFUL_DB / 10) < signal)
 
 
-def has_rival(plan: Plan, known: Known, samples: int) -> bool:
-    """Whether other ranges than the plan's are tried, which so many calibration samples give."""
-    return bool(known.answers) and samples >= MANY and plan.scheme.ranges != RIVAL
+class Attempt(NamedTuple):
+    """One way to write a file: ranges, whether weights and biases are mended, and what users are told of it."""
+
+    ranges: RangeMethod
+    is_mended: bool
+    notes: tuple[str, ...] = ()
 
 
-def is_nearer(known: Known, before: Iterable[Sequence[Array]], after: Iterable[Sequence[Array]]) -> bool:
-    """Whether a second file's answers are clearly nearer to the original's than a first one's, and for most samples."""
-    errors = np.array([[_error(*pair) for pair in zip(known.answers, one, strict=True)] for one in (before, after)])
-    return bool(errors[1].sum() < LESS * errors[0].sum() and np.mean(errors[1] < errors[0]) >= VOTE)
+def attempts(plan: Plan, known: Known, samples: int) -> list[Attempt]:
+    """What is tried, the plan's own way first, with ranges from so many calibration samples.
+
+    A corrected scheme is mended either way; another only gets new biases, which costs little.
+    """
+    scheme = plan.scheme
+    found = [Attempt(scheme.ranges, is_mended=scheme.corrected)]
+    if not known.answers:
+        return found
+    if not scheme.corrected:
+        found.append(Attempt(scheme.ranges, is_mended=True, notes=(BIAS_NOTE,)))
+    if samples >= MANY and scheme.ranges != RIVAL:
+        notes = (RIVAL_NOTE,) if scheme.corrected else (BIAS_NOTE, RIVAL_NOTE)
+        found.append(Attempt(RIVAL, is_mended=True, notes=notes))
+    return found
+
+
+def best(
+    known: Known,
+    ways: Sequence[Attempt],
+    make: Callable[[RangeMethod], T],
+    mend: Callable[[T], T],
+    answer: Callable[[T], Iterable[Sequence[Array]]],
+    *,
+    enough_db: float,
+) -> tuple[T, tuple[str, ...]]:
+    """The file that answers nearest to float, and its notes; no more are tried once one reaches `enough_db`.
+
+    `mend` gives a mended copy. A later file is taken only when it is clearly nearer, and for most samples.
+    """
+    plain: dict[RangeMethod, T] = {}
+
+    def written(way: Attempt) -> T:
+        if way.ranges not in plain:
+            plain.clear()
+            plain[way.ranges] = make(way.ranges)
+        return mend(plain[way.ranges]) if way.is_mended else plain[way.ranges]
+
+    made, notes = written(ways[0]), ways[0].notes
+    if len(ways) == 1:
+        return made, notes
+    signal = sum(float((one.astype(np.float64) ** 2).sum()) for sample in known.answers for one in sample)
+    errors = _errors(known, answer(made))
+    for way in ways[1:]:
+        if errors.sum() * 10 ** (enough_db / 10) <= signal:
+            break
+        other = written(way)
+        others = _errors(known, answer(other))
+        if is_nearer(errors, others):
+            made, notes, errors = other, way.notes, others
+    return made, notes
+
+
+def is_nearer(before: Array, after: Array) -> bool:
+    """Whether a second file's squared errors, one for each sample, are clearly below a first one's."""
+    return bool(after.sum() < LESS * before.sum() and np.mean(after < before) >= VOTE)
+
+
+def _errors(known: Known, answers: Iterable[Sequence[Array]]) -> Array:
+    return np.array([_error(*pair) for pair in zip(known.answers, answers, strict=True)])
 
 
 def _error(wanted: Sequence[Array], made: Sequence[Array]) -> float:
@@ -152,7 +236,9 @@ def corrected(name: str, known: Known, grid: Grid, *, has_bias: bool) -> tuple[A
     if layer is None or seen is None or seen.count == 0:
         return None
     before = known.rounded.get(name) if known.rounded is not None else None
-    if before is not None and np.array_equal(before[0], grid.scales):
+    if not isinstance(seen, Statistics):
+        integers = rounding.nearest(layer.weights, grid)
+    elif before is not None and np.array_equal(before[0], grid.scales):
         integers = before[1]
     else:
         integers = rounding.rounded(layer, grid, seen, is_centred=has_bias)

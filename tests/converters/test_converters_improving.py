@@ -204,16 +204,20 @@ def test_samples_that_are_looked_at_are_spread(tmp_path: Path) -> None:
     assert len(set(first)) > 1
 
 
-def test_layers_are_looked_at_for_a_corrected_scheme(tmp_path: Path) -> None:
+def test_few_samples_do_for_files_that_are_only_held_against_float(tmp_path: Path) -> None:
     graph, dataset = bound(tiny.conv_tflite(tmp_path), tiny.tiny_dataset(tmp_path))
     plan = static_plan(graph)
     for macs, count in ((improving.WORK_MACS, improving.FEWEST), (improving.WORK_MACS // 14, 14)):
         assert improving.spread(dataset, replace(graph, macs=macs), plan)[1] == count
-    assert improving.spread(dataset, graph, plain(plan))[1] == 0
+    assert improving.spread(dataset, graph, plain(plan))[1] == improving.FEWEST
+    wide = replace(plan.scheme, default=replace(plan.scheme.default, activations="int16"), corrected=False)
+    assert improving.spread(dataset, graph, replace(plan, scheme=wide))[1] == 0
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_otherwise_a_model_is_converted_as_it_is(tmp_path: Path, suffix: str, request: pytest.FixtureRequest) -> None:
+def test_a_model_near_to_float_is_taken_as_the_quantizer_wrote_it(
+    tmp_path: Path, suffix: str, request: pytest.FixtureRequest
+) -> None:
     graph, dataset = bound(digits(suffix))
     plan = static_plan(graph)
     improved = converted(graph, dataset, tmp_path / f"improved{suffix}", plan)
@@ -249,10 +253,34 @@ def test_a_sample_unlike_all_others_does_not_set_the_ranges(tmp_path: Path, suff
     assert gains[0] > gains[1] + 6
 
 
-def test_ranges_of_an_uncorrected_scheme_stay_the_plans(tmp_path: Path) -> None:
-    graph, dataset = with_one_wild_sample(tmp_path, 64)
-    found = converted(graph, dataset, tmp_path / "plain.onnx", plain(static_plan(graph)))
-    assert not any(improving.RIVAL in note for note in found.notes)
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_plain_scheme_takes_other_ranges_where_the_plans_answer_badly(tmp_path: Path, suffix: str) -> None:
+    graph, dataset = with_one_wild_sample(tmp_path, 64, suffix)
+    found = converted(graph, dataset, tmp_path / f"plain{suffix}", plain(static_plan(graph)))
+    assert any(improving.RIVAL in note for note in found.notes)
+    assert not any("equalized" in note for note in found.notes)
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_biases_alone_are_mended_where_that_is_nearer(
+    tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Integers of weights stay the quantizer's; what they lost in the mean goes into the biases."""
+    graph, dataset = bound(digits(suffix))
+    plan = plain(static_plan(graph))
+    before = converted(graph, dataset, tmp_path / f"before{suffix}", plan)
+    monkeypatch.setattr(improving, "ENOUGH_DB", 500.0)
+    monkeypatch.setattr(improving, "LESS", 10.0)
+    monkeypatch.setattr(improving, "VOTE", 0.0)
+    monkeypatch.setattr(improving, "MANY", 10**9)
+    after = converted(graph, dataset, tmp_path / f"after{suffix}", plan)
+    assert improving.BIAS_NOTE in after.notes
+    assert improving.BIAS_NOTE not in before.notes
+    assert after.artifact.sha256 != before.artifact.sha256
+    changed = np.frombuffer((tmp_path / f"after{suffix}").read_bytes(), np.uint8)
+    held = np.frombuffer((tmp_path / f"before{suffix}").read_bytes(), np.uint8)
+    assert len(changed) == len(held)
+    assert np.count_nonzero(changed != held) < 1500  # biases, of 100 KB
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
@@ -292,19 +320,60 @@ def test_rounded_weights_are_found_once(tmp_path: Path, monkeypatch: pytest.Monk
     ],
 )
 def test_a_rival_must_be_nearer_in_all_and_for_most(before: list[float], after: list[float], nearer: bool) -> None:
-    known = improving.Known({}, {}, [[np.zeros(3, np.float32)]] * 4)
-    first, second = ([[np.full(3, gap)] for gap in gaps] for gaps in (before, after))
-    assert improving.is_nearer(known, first, second) is nearer
+    assert improving.is_nearer(np.array(before, float), np.array(after, float)) is nearer
 
 
-def test_rivals_are_for_corrected_schemes_with_many_samples(tmp_path: Path) -> None:
+def test_rivals_want_many_samples(tmp_path: Path) -> None:
     plan = static_plan(bound(tiny.conv_onnx(tmp_path), tiny.tiny_dataset(tmp_path, channels_first=True))[0])
     known = improving.Known({}, {}, [[np.zeros(3)]])
-    assert improving.has_rival(plan, known, improving.MANY)
-    assert not improving.has_rival(plan, known, improving.MANY - 1)
-    assert not improving.has_rival(plan, improving.Known({}, {}), improving.MANY)
-    own = replace(plan, scheme=replace(plan.scheme, ranges=improving.RIVAL))
-    assert not improving.has_rival(own, known, improving.MANY)
+
+    def methods(one: Plan, samples: int, seen: improving.Known = known) -> list[str]:
+        return [way.ranges for way in improving.attempts(one, seen, samples)]
+
+    own = plan.scheme.ranges
+    assert methods(plan, improving.MANY) == [own, improving.RIVAL]
+    assert methods(plan, improving.MANY - 1) == [own]
+    assert methods(plan, improving.MANY, improving.Known({}, {})) == [own]
+    assert methods(plain(plan), improving.MANY) == [own, own, improving.RIVAL]
+    assert methods(plain(plan), improving.MANY - 1) == [own, own]
+    assert methods(replace(plan, scheme=replace(plan.scheme, ranges=improving.RIVAL)), 100) == [improving.RIVAL]
+
+
+def test_no_more_files_are_made_once_one_is_near_enough() -> None:
+    known = improving.Known({}, {}, [[np.ones(4, np.float32)]] * 6)
+    ways = [improving.Attempt("percentile", is_mended=False), improving.Attempt("mean-min-max", is_mended=True)]
+    made: list[str] = []
+
+    def make(method: str) -> float:
+        made.append(method)
+        return {"percentile": 0.1, "mean-min-max": 0.01}[method]
+
+    def best(enough_db: float) -> float:
+        made.clear()
+        found, _ = improving.best(
+            known, ways, make, lambda gap: gap / 2, lambda gap: [[np.full(4, 1 + gap)]] * 6, enough_db=enough_db
+        )
+        return found
+
+    assert best(19.9) == 0.1
+    assert made == ["percentile"]
+    assert best(20.1) == 0.005
+    assert made == ["percentile", "mean-min-max"]
+
+
+def test_answers_that_are_not_finite_are_never_nearer() -> None:
+    known = improving.Known({}, {}, [[np.ones(4, np.float32)]] * 3)
+    ways = [improving.Attempt("percentile", is_mended=False), improving.Attempt("min-max", is_mended=False)]
+    found, notes = improving.best(
+        known,
+        ways,
+        lambda method: method,
+        lambda one: one,
+        lambda one: [[np.full(4, np.nan if one == "min-max" else 2.0)]] * 3,
+        enough_db=25.0,
+    )
+    assert found == "percentile"
+    assert notes == ()
 
 
 # --- what is read of the models ---------------------------------------------------------------

@@ -171,26 +171,28 @@ def _static(job: _Job) -> Made:
     model = prepare.prepared(original, job.folder, where, static.WIDE_OPSET if is_wide else prepare.OPSET)
     nodes = static.chosen(model, _excluded(job, original, model))
     names = {node.name for node in nodes}
-    is_per_channel = improving.is_per_channel(job.plan)
-    smooth: list[str] = []
-    if is_per_channel and static.is_transformer(model):
-        pool = improving.evenly(_dataset(job), job.graph)
-        model, smooth = smoothing.smoothed(model, names, *pool, job.folder, where, job.progress)
-    looked = improving.spread(_dataset(job), job.graph, job.plan)
-    model, known, more = improve.improved(
-        model, names, *looked, job.folder, where, job.progress, is_per_channel=is_per_channel
-    )
+    scheme, data = job.plan.scheme, _dataset(job)
+    if improving.is_per_channel(scheme) and static.is_transformer(model):
+        pool = improving.evenly(data, job.graph)
+        model, more = smoothing.smoothed(model, names, *pool, job.folder, where, job.progress)
+        notes += more
+    samples, count = improving.spread(data, job.graph, job.plan)
+    model, known, more = improve.improved(model, names, samples, count, job.folder, where, job.progress, scheme)
     nodes = [node for node in model.graph.node if node.name in names]
     _keep(job, model)
-    made, kept = _made(job, model, nodes, job.plan.scheme.ranges, known)
-    if improving.has_rival(job.plan, known, len(_dataset(job).calibration)):
-        rival, _ = _made(job, model, nodes, improving.RIVAL, known)
-        if improve.is_nearer(made, rival, known, *looked, job.folder, where):
-            made, more = rival, [*more, improving.RIVAL_NOTE]
+    (made, kept), told = improving.best(
+        known,
+        improving.attempts(job.plan, known, len(data.calibration)),
+        lambda method: _made(job, model, nodes, method, is_reread=bool(known.layers)),
+        lambda one: (improve.corrected(one[0], known, job.progress), one[1]),
+        lambda one: improve.answers(one[0], samples(count), job.folder, where),
+        enough_db=improving.enough_db(scheme),
+    )
+    more += told
     if all(one.placement in ("cpu", "float") for one in job.plan.operators):
         more += _in_eight_bits(made)
     prepare.check_size(made, where)
-    return made.SerializeToString(), [*notes, *smooth, *more, *listed("computed in float", kept)]
+    return made.SerializeToString(), [*notes, *more, *listed("computed in float", kept)]
 
 
 def _in_eight_bits(made: Any) -> list[str]:
@@ -204,12 +206,10 @@ def _in_eight_bits(made: Any) -> list[str]:
     ]
 
 
-def _made(
-    job: _Job, model: Any, nodes: list[Any], method: RangeMethod, known: improving.Known
-) -> tuple[Any, Counter[str]]:
-    """The quantized model with its weights rounded anew, and what is computed in float."""
+def _made(job: _Job, model: Any, nodes: list[Any], method: RangeMethod, *, is_reread: bool) -> tuple[Any, Counter[str]]:
+    """The quantized model, and what is computed in float."""
     where = job.graph.path
-    found = _ranges(job, model, static.float_activations(model, nodes), method, is_reread=bool(known.layers))
+    found = _ranges(job, model, static.float_activations(model, nodes), method, is_reread=is_reread)
     ready = static.measurable(model, nodes, found)
     if not ready:
         raise ConvertError("holds no operator that can be quantized statically", where=where)
@@ -218,7 +218,6 @@ def _made(
     fresh = type(model)()
     fresh.CopyFrom(model)
     made = prepare.guarded(where, "quantize it", lambda: static.quantized(fresh, ready, found, job.plan.scheme))
-    improve.correct(made, known, job.progress)
     return made, kept
 
 

@@ -111,20 +111,24 @@ def _quantized(job: Job) -> tuple[bytes, list[str]]:
     places = _exceptions(job, model, made_before)
     cells = _cells(model, places)
     notes = [_restored_note(restored)] if restored else []
-    known = improving.Known({}, {})
-    samples, count = improving.spread(_dataset(job), job.graph, job.plan) if job.plan.scheme.is_static else (None, 0)
-    if samples is not None:
-        is_per_channel = improving.is_per_channel(job.plan)
-        known, more = improve.improved(model, samples, count, job.progress, is_per_channel=is_per_channel)
+    scheme, known = job.plan.scheme, improving.Known({}, {})
+    samples, count = improving.spread(_dataset(job), job.graph, job.plan) if scheme.is_static else improving.NONE
+    if count:
+        known, more = improve.improved(model, samples, count, job.progress, scheme)
         notes += more
     _keep(job, model, names)
     with tempfile.TemporaryDirectory(prefix="edgeq-") as folder:
         make = functools.partial(_made, job, flatbuffer.dump(model), names, places, cells, known, Path(folder))
-        made = make(job.plan.scheme.ranges)
-        if samples is not None and improving.has_rival(job.plan, known, len(_dataset(job).calibration)):
-            rival = make(improving.RIVAL)
-            if improve.is_nearer(made, rival, known, samples, count):
-                made, notes = rival, [*notes, improving.RIVAL_NOTE]
+        ways = improving.attempts(job.plan, known, len(_dataset(job).calibration) if count else 0)
+        made, told = improving.best(
+            known,
+            ways,
+            make,
+            lambda one: improve.corrected(one, known, job.progress),
+            lambda one: improve.answers(one, samples(count)),
+            enough_db=improving.enough_db(scheme),
+        )
+    notes += told
     flatbuffer.open_added(made)
     flatbuffer.restore_names(made, names)
     flatbuffer.tidy(made)
@@ -145,7 +149,7 @@ def _made(
     folder: Path,
     method: RangeMethod,
 ) -> Any:
-    """The float model `content` as litert-quantizer writes it, repaired and rounded anew; names stay numbered."""
+    """The float model `content` as litert-quantizer writes it, repaired; names stay numbered."""
     model = flatbuffer.parse(content)
     found: observing.Ranges = {}
     if job.plan.scheme.is_static:
@@ -156,7 +160,6 @@ def _made(
     stand_in.take(made, codes)
     bias.repair(model, made)
     recurrent.shrink(made, cells)
-    improve.correct(made, known, job.progress)
     return made
 
 

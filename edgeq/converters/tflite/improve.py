@@ -18,27 +18,28 @@ from edgeq.converters.tflite import layers as reading
 from edgeq.converters.tflite.restore import type_name
 from edgeq.quantization.rounding import Grid
 from edgeq.runtimes import encode, infer, litert
-from edgeq.types import Progress
+from edgeq.types import Progress, Scheme
 
 Array = NDArray[Any]
 _BIASES = {"FLOAT32": np.float32, "INT32": np.int32, "INT64": np.int64}
 _THREADS = 4
 
 
-def improved(
-    model: Any, samples: Samples, count: int, progress: Progress, *, is_per_channel: bool
-) -> tuple[Known, list[str]]:
+def improved(model: Any, samples: Samples, count: int, progress: Progress, scheme: Scheme) -> tuple[Known, list[str]]:
     """Equalize the model's channels; its layers with what they read, and notes. Names are numbered.
 
-    Weights with one scale for all outputs would pay for channels that are raised where they are made.
+    Only a corrected scheme equalizes. Weights with one scale for all outputs would pay for channels that are raised
+    where they are made.
     """
     if not count:
         return Known({}, {}), []
     layers = reading.layers(model)
     sources = {layer.source for layer in layers.values()}
     outputs = [model.subgraphs[0].tensors[index].name.decode() for index in model.subgraphs[0].outputs]
-    known = improving.observed(layers, _watch(model, sources, outputs, samples(count)), outputs, count, progress)
-    places = reading.channel_sites(model, layers) if is_per_channel else []
+    stream = _watch(model, sources, outputs, samples(count))
+    known = improving.observed(layers, stream, outputs, count, progress, is_corrected=scheme.corrected)
+    is_raised = scheme.corrected and improving.is_per_channel(scheme)
+    places = reading.channel_sites(model, layers) if is_raised else []
     after, changed = improving.equalized(known, places)
     if not changed:
         return known, []
@@ -69,19 +70,16 @@ def _session(model: Any, *, preserve: bool) -> litert.LiteRtSession:
         return litert.open(path, threads=_THREADS, preserve=preserve)
 
 
-def is_nearer(first: Any, second: Any, known: Known, samples: Samples, count: int) -> bool:
-    """Whether a second quantized model answers clearly nearer to float than a first one."""
-    return improving.is_nearer(known, *(_answers(made, samples(count)) for made in (first, second)))
-
-
-def _answers(made: Any, samples: Iterable[tuple[Array, ...]]) -> Iterator[Sequence[Array]]:
+def answers(made: Any, samples: Iterable[tuple[Array, ...]]) -> Iterator[Sequence[Array]]:
+    """What a model answers."""
     session = _session(made, preserve=False)
     for sample in samples:
         yield infer(session, sample)
 
 
-def correct(made: Any, known: Known, progress: Progress) -> None:
-    """Round the weights of a quantized model anew, and mend its biases."""
+def corrected(model: Any, known: Known, progress: Progress) -> Any:
+    """A quantized model with its weights rounded anew where correlations are known, and its biases mended."""
+    made = flatbuffer.parse(flatbuffer.dump(model))
     tensors = made.subgraphs[0].tensors
     found = [
         one
@@ -106,3 +104,4 @@ def correct(made: Any, known: Known, progress: Progress) -> None:
             reading.store(made, bias, improving.mended(held, scales, answer[1]))
     if found:
         progress("round weights", len(found), len(found))
+    return made
