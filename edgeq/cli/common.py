@@ -140,6 +140,11 @@ measuring = together(
           help="At least so long."),
     _flag("--warmup-seconds", type=click.FloatRange(0, 3_600), default=0.5, show_default=True,
           help="Warm up so long before the runs that count."),
+    _flag("--sustained", "sustained_minutes", metavar="MINUTES", type=click.FloatRange(0, 10_080, min_open=True),
+          help="Go on for so many minutes to see whether the device keeps its pace."),
+    _flag("--operators", is_flag=True, help="Ask the interpreter's own profiler what each operator takes."),
+    _flag("--float/--no-float", "compare_float", default=True, show_default=True,
+          help="Measure the float model beside the quantized one, in turn."),
     _flag("--threads", type=click.IntRange(1, 1024), help="Threads of the runtime (default: 1)."),
     _flag("--cpus", type=Cpus(), default=(), help="Pin to these CPUs, such as 2,3."),
     _flag("--timeout-seconds", type=POSITIVE, default=600.0, show_default=True, help="Give up after so long."),
@@ -182,8 +187,9 @@ def settings_of(options: dict[str, Any]) -> RunSettings:
     """How to measure, from the flags of `measuring`."""
     from edgeq.types import RunSettings
 
-    names = ("runs", "seconds", "warmup_seconds", "threads", "cpus", "timeout_seconds")
-    return RunSettings(**{name: options[name] for name in names})
+    timing = ("runs", "seconds", "warmup_seconds", "timeout_seconds", "sustained_minutes")
+    others = ("threads", "cpus", "compare_float", "operators")
+    return RunSettings(**{name: options[name] for name in (*timing, *others)})
 
 
 def list_unless_told(ctx: click.Context, listing: click.Command, options: dict[str, Any]) -> None:

@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from edgeq.cli import ci, common
+
+if TYPE_CHECKING:
+    from edgeq.types import Report
 
 
 @click.command("report", short_help="Planned against measured, float against INT8, verdict.")
 @click.argument("folders", metavar="DIR...", type=common.PATH, nargs=-1, required=True)
 @ci.junit
 @ci.github
+@click.option("--html", "page", type=common.PATH, help="Write the measurement of one DIR as a page with plots.")
 @common.as_json
 @common.talk
 def command(
-    folders: tuple[Path, ...], junit: Path | None, github: bool, as_json: bool, quiet: bool, verbose: bool
+    folders: tuple[Path, ...],
+    junit: Path | None,
+    github: bool,
+    page: Path | None,
+    as_json: bool,
+    quiet: bool,
+    verbose: bool,
 ) -> None:
     """Put the stage files of one or more folders side by side. Exit code 3 when something does not hold."""
     from edgeq import workflow
@@ -26,6 +37,8 @@ def command(
     found = [workflow.report(folder) for folder in folders]
     if junit:
         ci.write(junit, xml.reports(found))
+    if page:
+        _write_page(page, found)
     if github:
         ci.summarize(summary.reports(found))
     if as_json:
@@ -38,3 +51,12 @@ def command(
             common.show(terminal.report(one))
     if not all(one.verdict.ok for one in found):
         raise common.Refusal
+
+
+def _write_page(path: Path, found: list[Report]) -> None:
+    """The one measurement there is, as a page; raises UsageError for none or several."""
+    from edgeq.report import html
+
+    if len(found) != 1 or found[0].measurement is None:
+        raise click.UsageError("--html takes one DIR that has a measurement")
+    ci.write(path, html.measurement(found[0].measurement, found[0].model))

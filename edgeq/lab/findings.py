@@ -10,7 +10,7 @@ from edgeq.errors import CommandFailed
 from edgeq.lab.answers import Beside, Operators, Rows, Times
 from edgeq.lab.conditions import NOW_BITS
 from edgeq.lab.faults import clean
-from edgeq.statistics import steady
+from edgeq.statistics import comparing, steady
 from edgeq.statistics.blocks import Floats
 from edgeq.statistics.intervals import percentile_interval
 from edgeq.types import (
@@ -143,7 +143,7 @@ def sustained(times: Times, minutes: float, shape: Steadiness) -> Sustained:
 def speedup(told: Beside) -> Speedup:
     """Float over quantized: the median over the rounds' ratios; its interval assumes no distribution."""
     rounds = np.asarray(told.rounds, np.float64) / 1e6
-    found = percentile_interval(rounds[:, 0] / rounds[:, 1], 50)
+    found = comparing.paired(rounds[:, 0], rounds[:, 1])
     return Speedup(
         ratio=found.value,
         low=found.low if found.is_bounded else None,

@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from edgeq.report import analysis as rows
-from edgeq.report import terminal
-from edgeq.types import Analysis, QuantizedModel
+from edgeq.report import measured, terminal
+from edgeq.types import Analysis, Measurement, QuantizedModel
 
 if TYPE_CHECKING:
     import jinja2
@@ -64,6 +64,28 @@ def search(found: QuantizedModel) -> str:
             columns=("", *terminal.TRIAL_COLUMNS),
             rows=[(number, *map(terminal.cell, row)) for number, row in enumerate(terminal.trial_rows(found), 1)],
         )
+    )
+
+
+def measurement(found: Measurement, title: str) -> str:
+    """The report of one measurement: samples over time, latency, memory, operators, what is missing and why."""
+    from edgeq.report import plots
+
+    with plots.quiet():
+        picture = plots.samples(found) if found.latency_samples_ns else None
+    return page(
+        "measurement.html",
+        title=title,
+        runtime=terminal.runtime(found.runtime),
+        picture=picture,
+        batch=found.batch,
+        overview=list(measured.overview(found)),
+        memory=list(measured.memory(found.memory_bytes)),
+        operator_columns=measured.OPERATOR_COLUMNS,
+        operators=measured.operators(found, limit=None),
+        slice_columns=measured.SLICE_COLUMNS,
+        slices=measured.slices(found.sustained) if found.sustained else [],
+        unavailable=list(found.unavailable.items()),
     )
 
 

@@ -147,6 +147,12 @@ def measurement(found: Measurement) -> Document:
         "energy_mj": found.energy.per_inference_mj if found.energy else None,
         "energy": plain(found.energy),
         "parity": plain(found.parity),
+        "warmup": plain(found.warmup),
+        "steadiness": plain(found.steadiness),
+        "sustained": plain(found.sustained),
+        "speedup": plain(found.speedup),
+        "operators": plain(found.operators),
+        "watched": plain(found.watched),
         "conditions": {**plain(found.conditions), "throttled": found.conditions.throttled},
     }
 

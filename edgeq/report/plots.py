@@ -10,7 +10,11 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from edgeq.types import OperatorAnalysis, Trial
+import numpy as np
+
+from edgeq.statistics import spikes
+from edgeq.statistics.blocks import Floats
+from edgeq.types import Measurement, OperatorAnalysis, Trial, Watched
 from edgeq.types.analysis import HistogramCounts
 
 if TYPE_CHECKING:
@@ -120,6 +124,57 @@ def over_time(found: Sequence[Moment]) -> str:
     axes.grid(alpha=0.3)
     figure.autofmt_xdate()
     return _url(figure)
+
+
+def samples(found: Measurement) -> str:
+    """Samples over time with outliers and changes of level; clock and temperature below, where they are told."""
+    rows = [row for row in found.watched if row.clock_hz is not None or row.temperature_c is not None]
+    figure, axes = _stacked(2 if rows else 1)
+    values = np.asarray(found.latency_samples_ns, np.float64) / 1e6
+    moments = _moments(found, values)
+    far = spikes.marks(values)
+    begins = found.steadiness.begins_s if found.steadiness else 0.0
+    early = moments < begins
+    for chosen, color, label in (
+        (early, "tab:gray", "before the steady state"),
+        (~early & ~far, "tab:blue", "samples"),
+        (~early & far, "tab:red", "outliers"),
+    ):
+        if chosen.any():
+            axes[0].plot(moments[chosen], values[chosen], ".", color=color, label=label, markersize=2, rasterized=True)
+    for one in found.steadiness.changes if found.steadiness else ():
+        axes[0].axvline(one.at_s, color="black", linestyle="--", linewidth=1)
+    axes[0].set(xlabel="s", ylabel="ms", yscale="log" if values.max() > 5 * values.min() else "linear")
+    axes[0].legend(loc="best")
+    if rows:
+        _state(axes[1], rows)
+    return _url(figure)
+
+
+def _stacked(rows: int) -> tuple[Any, list[Axes]]:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 2.6 * rows), layout="constrained", dpi=150)
+    return figure, list(figure.subplots(rows, 1, squeeze=False)[:, 0])
+
+
+def _moments(found: Measurement, values: Floats) -> Floats:
+    if found.sample_starts_ns:
+        return np.asarray(found.sample_starts_ns, np.float64) / 1e9
+    return np.asarray(np.cumsum(values) / 1e3 * found.batch)
+
+
+def _state(axes: Axes, rows: Sequence[Watched]) -> None:
+    """Clock on the left, temperature on the right."""
+    clocks = [(row.at_s, row.clock_hz / 1e6) for row in rows if row.clock_hz is not None]
+    warm = [(row.at_s, row.temperature_c) for row in rows if row.temperature_c is not None]
+    axes.set(xlabel="s", ylabel="MHz")
+    if clocks:
+        axes.plot(*zip(*clocks, strict=True), color="tab:green")
+    if warm:
+        beside = axes.twinx()
+        beside.plot(*zip(*warm, strict=True), color="tab:orange")
+        beside.set_ylabel("°C")
 
 
 def histograms(row: OperatorAnalysis) -> str:

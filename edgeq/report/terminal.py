@@ -9,6 +9,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from edgeq.report import measured
 from edgeq.types import (
     Check,
     Energy,
@@ -180,15 +181,9 @@ def ports(title: str, found: Sequence[Port]) -> RenderableType:
 
 def measurement(found: Measurement) -> RenderableType:
     """Latency, memory, energy, parity, conditions; what is missing says why."""
-    latency, memory = found.latency_ms, found.memory_bytes
-    rows: list[Sequence[object]] = [("runtime", _runtime(found.runtime))]
-    if latency:
-        rows += [
-            ("latency", f"p50 {format_ms(latency.p50)}  p90 {format_ms(latency.p90)}  p99 {format_ms(latency.p99)}"),
-            ("", f"mean {format_ms(latency.mean)}  std {format_ms(latency.std)}  {latency.runs} runs"),
-            ("first, load", f"{format_ms(latency.first)}, {format_ms(latency.load)}"),
-        ]
-    rows.append(("peak RSS", format_size(memory.peak_rss)))
+    memory = found.memory_bytes
+    rows: list[Sequence[object]] = [("runtime", runtime(found.runtime)), *measured.overview(found)]
+    rows += measured.memory(memory)
     if found.energy:
         rows += _energy(found.energy)
     if found.parity:
@@ -202,7 +197,11 @@ def measurement(found: Measurement) -> RenderableType:
         if value:
             rows.append((name, value))
     rows += [(f"no {quantity}", reason) for quantity, reason in found.unavailable.items()]
-    return table(f"measured on {cell(found.device.get('name', 'device'))}", ("", ""), rows)
+    told = table(f"measured on {cell(found.device.get('name', 'device'))}", ("", ""), rows)
+    if not found.operators:
+        return told
+    each = table("\noperators by the interpreter's profiler", measured.OPERATOR_COLUMNS, measured.operators(found))
+    return Group(told, each)
 
 
 def _energy(found: Energy) -> list[Sequence[object]]:
@@ -211,7 +210,8 @@ def _energy(found: Energy) -> list[Sequence[object]]:
     return [*rows, ("", f"of {found.includes}")] if found.includes else rows
 
 
-def _runtime(found: Mapping[str, str]) -> str:
+def runtime(found: Mapping[str, str]) -> str:
+    """Name, version and threads."""
     threads = found.get("threads")
     return f"{found.get('name', '-')} {found.get('version', '')}" + (f", {threads} threads" if threads else "")
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 
 from edgeq.statistics import blocks
+from edgeq.statistics.intervals import Interval
 
 Answer = Literal["faster", "slower", "undecided"]
 
@@ -36,6 +38,27 @@ def compare(before: Any, after: Any, *, confidence: float = 0.95, margin: float 
     low, high = (float(end) for end in np.quantile(drawn, (tail, 1 - tail)))
     low, high = min(low, ratio), max(high, ratio)
     return Comparison(ratio, low, high, _answer(low, high, margin))
+
+
+def paired(before: Any, after: Any, *, confidence: float = 0.95) -> Interval:
+    """The median of before/after over pairs measured in turn, with the interval of the sign test.
+
+    The order within each pair was drawn by lot, so that pairs are independent whatever the device does; nothing is
+    assumed of how their ratios are spread. Fewer than six pairs bound nothing. Raises ValueError as `compare` does.
+    """
+    over, under = blocks.checked(before), blocks.checked(after)
+    if over.shape != under.shape or min(over.min(), under.min()) <= 0 or not 0 < confidence < 1:
+        raise ValueError("pairs are positive numbers, confidence is between 0 and 1")
+    ratios = np.sort(over / under)
+    count, tail, below = ratios.size, (1 - confidence) / 2, 0
+    place = -1
+    while place < count and (below + math.comb(count, place + 1)) / 2**count <= tail:
+        place += 1
+        below += math.comb(count, place)
+    value = float(np.median(ratios))
+    if place < 0:
+        return Interval(-math.inf, value, math.inf)
+    return Interval(float(ratios[place]), value, float(ratios[count - 1 - place]))
 
 
 def _answer(low: float, high: float, margin: float) -> Answer:

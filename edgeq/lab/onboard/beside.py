@@ -12,7 +12,7 @@ from . import events, files, interpreters, timing
 from .events import Failure
 from .session import Session, groups, guard, match
 
-ROUNDS = 24
+ROUNDS = 30
 LEAST_ROUNDS = 6
 MAX_ROUNDS = 400
 MOST_SAMPLES = 500
@@ -98,7 +98,7 @@ def interleave(pairs, batches, seconds, clock, lot):
 
 
 def _sizes(pairs, batches, seconds, clock):
-    """Samples of one block, so that some 24 rounds fill the time."""
+    """Samples of one block, so that some 30 rounds fill the time."""
     once_ns = sum(timing.timed_ns(session, batch, clock)[1] for (session, _inputs), batch in zip(pairs, batches))
     return max(1, min(MOST_SAMPLES, int(seconds * 1e9 / ROUNDS / max(1, once_ns))))
 
