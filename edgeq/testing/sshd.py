@@ -148,9 +148,16 @@ def make_key(path: Path) -> Path:
 
 def free_port(host: str = "127.0.0.1") -> int:
     """A port that nobody listens on."""
-    with socket.socket() as sock:
-        sock.bind((host, 0))
-        return int(sock.getsockname()[1])
+    return free_ports(1, host)[0]
+
+
+def free_ports(count: int, host: str = "127.0.0.1") -> list[int]:
+    """Different ports that nobody listens on."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for sock in sockets:
+            sock.bind((host, 0))
+        return [int(sock.getsockname()[1]) for sock in sockets]
 
 
 def prepare(folder: Path, host: str, port: int, options: Sequence[str]) -> None:
@@ -167,6 +174,35 @@ def prepare(folder: Path, host: str, port: int, options: Sequence[str]) -> None:
     (folder / "sshd_config").write_text("\n".join([*options, config]))
 
 
+def start(
+    folder: Path,
+    *,
+    host: str = "127.0.0.1",
+    port: int | None = None,
+    options: Sequence[str] = (),
+    prefix: Sequence[str] = (),
+) -> Server:
+    """Start an sshd, which the caller stops; it may take a moment until it answers."""
+    port = port or free_port(host)
+    argv = [*prefix, program(), "-D", "-e", "-f", str(folder / "sshd_config")]
+    prepare(folder, host, port, options)
+    if os.geteuid() == 0:
+        Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # sshd insists on it as root
+    log = folder / "sshd.log"
+    with log.open("ab") as stream:
+        process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream)
+    return Server(
+        folder=folder,
+        host=host,
+        port=port,
+        user=getpass.getuser(),
+        key=folder / "user_key",
+        known_hosts=folder / "known_hosts",
+        log=log,
+        process=process,
+    )
+
+
 @contextlib.contextmanager
 def running(
     folder: Path,
@@ -180,29 +216,58 @@ def running(
 
     Raises ToolError when there is no sshd or it does not start.
     """
-    port = port or free_port(host)
-    argv = [*prefix, program(), "-D", "-e", "-f", str(folder / "sshd_config")]
-    prepare(folder, host, port, options)
-    if os.geteuid() == 0:
-        Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # sshd insists on it as root
-    log = folder / "sshd.log"
-    with log.open("ab") as stream:
-        process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream)
-    server = Server(
-        folder=folder,
-        host=host,
-        port=port,
-        user=getpass.getuser(),
-        key=folder / "user_key",
-        known_hosts=folder / "known_hosts",
-        log=log,
-        process=process,
-    )
+    server = start(folder, host=host, port=port, options=options, prefix=prefix)
     try:
         wait_until_it_answers(server, prefix)
         yield server
     finally:
         server.stop()
+
+
+@contextlib.contextmanager
+def farm(folder: Path, count: int) -> Iterator[list[Server]]:
+    """So many servers side by side, each with its own host key and home folder; one user key opens all of them.
+
+    They are started and ended together, which takes a second or two where one by one takes many.
+    """
+    made: list[Server] = []
+    user_key = _shared_key(folder)
+    try:
+        for number, port in enumerate(free_ports(count)):
+            made.append(_planted(folder / f"device{number:02}", port, user_key))
+        for server in made:
+            wait_for_greeting(server)
+        yield made
+    finally:
+        for server in made:
+            server.stop()
+
+
+def _shared_key(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / "user_key" if (folder / "user_key").exists() else make_key(folder / "user_key")
+
+
+def _planted(folder: Path, port: int, user_key: Path) -> Server:
+    folder.mkdir(parents=True, exist_ok=True)
+    for suffix in ("", ".pub"):
+        shutil.copy(user_key.with_name(user_key.name + suffix), folder / f"user_key{suffix}")
+    return start(folder, port=port, options=[f"SetEnv HOME={folder}"])
+
+
+def wait_for_greeting(server: Server) -> None:
+    """Wait in this process; raises ToolError."""
+    give_up = time.monotonic() + START_SECONDS
+    while time.monotonic() < give_up and server.process.poll() is None:
+        with contextlib.suppress(OSError), socket.create_connection((server.host, server.port), 1) as sock:
+            if sock.recv(4) == b"SSH-":
+                return
+        time.sleep(0.05)
+    raise _not_started(server)
+
+
+def _not_started(server: Server) -> ToolError:
+    return ToolError(f"sshd did not start: {server.log.read_text(errors='replace').strip()[-300:]}")
 
 
 _KNOCK = "import socket,sys; s=socket.create_connection((sys.argv[1],int(sys.argv[2])),1); sys.exit(s.recv(4)!=b'SSH-')"
@@ -221,4 +286,4 @@ def wait_until_it_answers(server: Server, prefix: Sequence[str]) -> None:
         if answers(server, prefix):
             return
         time.sleep(0.05)
-    raise ToolError(f"sshd did not start: {server.log.read_text(errors='replace').strip()[-300:]}")
+    raise _not_started(server)

@@ -199,6 +199,9 @@ class AgentTransport:
             keeper = Keeper(dialogue)
             try:
                 yield keeper.check
+            except Disconnected:
+                keeper.blame()
+                raise
             finally:
                 keeper.release()
 

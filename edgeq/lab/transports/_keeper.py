@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 
-from edgeq.errors import DeviceBusy, DeviceError
+from edgeq.errors import DeviceBusy, DeviceError, TimedOut
 from edgeq.lab.transports._session import FAREWELL_SECONDS, Dialogue, answer
 
 
@@ -34,6 +34,12 @@ class Keeper:
     def check(self) -> None:
         """Raise what ended the lease before its time."""
         if self._problem is not None:
+            raise self._problem
+
+    def blame(self) -> None:
+        """Raise TimedOut where the lease's own silence made this host break the connection under other dialogues."""
+        self._thread.join(1.0)
+        if isinstance(self._problem, TimedOut):
             raise self._problem
 
     def release(self) -> None:
