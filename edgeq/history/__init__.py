@@ -6,13 +6,13 @@ A SQLite file in the state folder, or the PostgreSQL that EDGEQ_DB names. SQLAlc
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
 
 from edgeq.types import Report, Run
 
-__all__ = ["baseline", "find", "forget", "get", "label", "record", "sessions_p50_ms"]
+__all__ = ["baseline", "find", "forget", "get", "label", "latency_samples_ns", "record", "sessions_p50_ms"]
 
 
 def record(
@@ -60,6 +60,13 @@ def get(name: str) -> tuple[Run, Report]:
     from edgeq.history import runs
 
     return runs.get(name)
+
+
+def latency_samples_ns(identities: Sequence[str]) -> dict[str, tuple[int, ...]]:
+    """Raw latency samples of some runs by their whole ids."""
+    from edgeq.history import runs
+
+    return runs.latency_samples_ns(identities)
 
 
 def baseline(report: Report, *, best: bool = False) -> str:

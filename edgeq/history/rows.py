@@ -8,8 +8,9 @@ import secrets
 import socket
 import struct
 import zlib
-from dataclasses import asdict, replace
+from dataclasses import MISSING, Field, asdict, fields, is_dataclass, replace
 from datetime import datetime, timezone
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,7 @@ def _of_measurement(measured: Measurement) -> Row:
         "p99_ms": latency.p99 if latency else None,
         "batch": measured.batch,
         "samples": pack(measured.latency_samples_ns),
+        "starts": pack(_steps(measured.sample_starts_ns)),
         "peak_rss_bytes": measured.memory_bytes.peak_rss,
         "energy_mj": energy.per_inference_mj if energy else None,
         "parity_ok": parity.ok if parity else None,
@@ -93,17 +95,27 @@ def hardware(measured: Measurement) -> str:
 
 def natural_key(measured: Measurement) -> str:
     """Hash of all that was measured: the same measurement is the same run, however often it is recorded."""
-    content = json.dumps(_canonical(asdict(measured)), sort_keys=True, allow_nan=False)
+    content = json.dumps(_canonical(measured), sort_keys=True, allow_nan=False)
     return hashlib.sha256(content.encode()).hexdigest()
 
 
 def _canonical(value: object) -> object:
-    """Whole numbers as integers: 50 becomes 50.0 when a stage file is read again."""
+    """Plain data that a stage file gives back unchanged, also to an edgeq that knows more fields than wrote it.
+
+    Whole numbers are integers (50 becomes 50.0 when it is read again); fields at their defaults are left out.
+    """
+    if is_dataclass(value):
+        told = {one.name: (getattr(value, one.name), _default(one)) for one in fields(value)}
+        return {name: _canonical(found) for name, (found, usual) in told.items() if found != usual}
     if isinstance(value, dict):
         return {key: _canonical(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_canonical(item) for item in value]
     return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _default(one: Field[Any]) -> object:
+    return one.default if one.default_factory is MISSING else one.default_factory()
 
 
 def new_id(at: datetime) -> str:
@@ -139,6 +151,11 @@ def pack(samples_ns: tuple[int, ...]) -> bytes:
     return zlib.compress(struct.pack(f"<{len(samples_ns)}q", *samples_ns), 6)
 
 
+def _steps(starts_ns: tuple[int, ...]) -> tuple[int, ...]:
+    """Each moment from the one before, which packs better."""
+    return tuple(now - before for before, now in zip((0, *starts_ns), starts_ns, strict=False))
+
+
 def unpack(packed: bytes) -> tuple[int, ...]:
     """The samples that were packed; raises HistoryError."""
     reader = zlib.decompressobj()
@@ -153,11 +170,11 @@ def unpack(packed: bytes) -> tuple[int, ...]:
 
 def _stored(report: Report, measured: Measurement) -> str:
     """The report as JSON; its samples lie compressed in a column of their own."""
-    slim = replace(report, measurement=replace(measured, latency_samples_ns=()))
+    slim = replace(report, measurement=replace(measured, latency_samples_ns=(), sample_starts_ns=()))
     return json.dumps(asdict(slim), allow_nan=False)
 
 
-def report_of(stored: str, packed: bytes, where: str) -> Report:
+def report_of(stored: str, packed: bytes, packed_starts: bytes | None, where: str) -> Report:
     """The report as it was recorded; raises HistoryError naming the run where it is damaged or of a newer edgeq."""
     if len(stored) > _REPORT_LIMIT:
         raise HistoryError("the stored report is too large", where=where)
@@ -168,4 +185,6 @@ def report_of(stored: str, packed: bytes, where: str) -> Report:
     found = documents.decode(Report, data, where=where, error=HistoryError)
     if found.measurement is None:
         raise HistoryError("the stored report has no measurement", where=where)
-    return replace(found, measurement=replace(found.measurement, latency_samples_ns=unpack(packed)))
+    starts = accumulate(unpack(packed_starts)) if packed_starts else found.measurement.sample_starts_ns
+    whole = replace(found.measurement, latency_samples_ns=unpack(packed), sample_starts_ns=tuple(starts))
+    return replace(found, measurement=whole)

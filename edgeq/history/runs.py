@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields
 from datetime import datetime
 from pathlib import Path
@@ -72,23 +72,39 @@ def find(
 
 
 def _labels(connection: Connection, identities: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """Labels of some runs, asked for in portions: a statement takes only so many values."""
+    """Labels of some runs."""
     given: dict[str, tuple[str, ...]] = {}
-    for start in range(0, len(identities), _PORTION):
-        asked = labels.c.run_id.in_(identities[start : start + _PORTION])
-        for identity, one in connection.execute(select(labels).where(asked).order_by(labels.c.label)):
+    for asked in _portions(identities):
+        query = select(labels).where(labels.c.run_id.in_(asked)).order_by(labels.c.label)
+        for identity, one in connection.execute(query):
             given[identity] = (*given.get(identity, ()), one)
     return given
+
+
+def _portions(identities: Sequence[str]) -> Iterator[Sequence[str]]:
+    """A statement takes only so many values."""
+    for start in range(0, len(identities), _PORTION):
+        yield identities[start : start + _PORTION]
 
 
 def get(name: str) -> tuple[Run, Report]:
     """The run of an id or of the only id that begins so; raises HistoryError."""
     with opened() as connection:
         identity = _identity(connection, name)
-        query = select(*_SHOWN, runs.c.report, runs.c.samples).where(runs.c.id == identity)
+        query = select(*_SHOWN, runs.c.report, runs.c.samples, runs.c.starts).where(runs.c.id == identity)
         row = connection.execute(query).mappings().one()
         given = _labels(connection, [identity])
-    return _run(row, given), rows.report_of(row["report"], row["samples"], f"run {identity}")
+    return _run(row, given), rows.report_of(row["report"], row["samples"], row["starts"], f"run {identity}")
+
+
+def latency_samples_ns(identities: Sequence[str]) -> dict[str, tuple[int, ...]]:
+    """Raw samples of some runs, without their reports."""
+    found: dict[str, tuple[int, ...]] = {}
+    with opened() as connection:
+        for asked in _portions(identities):
+            query = select(runs.c.id, runs.c.samples).where(runs.c.id.in_(asked))
+            found |= {identity: rows.unpack(packed) for identity, packed in connection.execute(query)}
+    return found
 
 
 def baseline(report: Report, *, best: bool) -> str:

@@ -46,6 +46,7 @@ STEPS: tuple[tuple[str, ...], ...] = (
         )""",
         "CREATE INDEX edgeq_labels_label ON edgeq_labels (label)",
     ),
+    ("ALTER TABLE edgeq_runs ADD COLUMN starts {bytes}",),
 )
 TYPES = {
     "sqlite": {"time": "DATETIME", "real": "DOUBLE PRECISION", "bytes": "BLOB"},
@@ -100,6 +101,7 @@ runs = Table(
     Column("conditions", Text, nullable=False),
     Column("ok", Boolean, nullable=False),
     Column("report", Text, nullable=False),
+    Column("starts", LargeBinary),
 )  # fmt: skip
 labels = Table(
     "edgeq_labels",

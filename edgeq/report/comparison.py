@@ -82,6 +82,7 @@ def _differences(before: Report, after: Report, tolerance: float, noise: float) 
     """All quantities; those that neither side has are left out."""
     if before.measurement and after.measurement:
         yield from _latency(before.measurement, after.measurement, tolerance, noise)
+        yield from _speedup(before.measurement, after.measurement)
     for one in RELATIVE:
         sides = one.value(before), one.value(after)
         if sides != (None, None):
@@ -141,6 +142,15 @@ def _answered(found: Difference, *, tolerated: bool) -> Difference:
     return replace(found, regressed=regressed, why=words.get(found.answer, ""))
 
 
+def _speedup(before: Measurement, after: Measurement) -> Iterator[Difference]:
+    """Float over quantized within each session: shown, since it moves with the float model too."""
+    if before.speedup and after.speedup:
+        sides = before.speedup.ratio, after.speedup.ratio
+        yield Difference(
+            quantity="speed-up over float", before=sides[0], after=sides[1], change=_change(*sides), answer="shown"
+        )
+
+
 class Relative(NamedTuple):
     """A quantity of which less is better, and how much of it is noise."""
 
@@ -182,6 +192,13 @@ RELATIVE = (
     ),
     Relative(
         "arena", "bytes", "arena", 0.0, lambda one: one.measurement.memory_bytes.arena if one.measurement else None
+    ),
+    Relative(
+        "model RSS",
+        "bytes",
+        "model_rss",
+        0.05,
+        lambda one: one.measurement.memory_bytes.model_rss if one.measurement else None,
     ),
     Relative("energy", "mJ", "energy_mj", 0.1, _energy_mj, _energy_noise),
 )
@@ -315,4 +332,8 @@ def _strained(before: Measurement, after: Measurement) -> Iterator[Mismatch]:
     warmth = [one.after.temperature_c for one in states]
     if warmth[0] is not None and warmth[1] is not None and abs(warmth[1] - warmth[0]) > WARMER_C:
         yield from _named("temperature", *(f"{one:.0f} °C" for one in warmth))
+    yield from _named("level moved", *("yes" if one.steadiness and one.steadiness.changes else "no"
+                                       for one in (before, after)))  # fmt: skip
+    if before.energy and after.energy:
+        yield from _named("power from", before.energy.source, after.energy.source)
     yield from _named("throttled", *("yes" if one.throttled else "no" for one in states))

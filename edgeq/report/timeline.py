@@ -8,11 +8,11 @@ from typing import NamedTuple
 import numpy as np
 
 from edgeq.report import compared, html, plots
-from edgeq.types import Report, Run
+from edgeq.types import Run
 
 BAND = (10.0, 90.0)
 """Percentiles of the single inferences between which the band lies."""
-Kept = Sequence[tuple[Run, Report]]
+Kept = Sequence[tuple[Run, tuple[int, ...]]]
 
 
 class Line(NamedTuple):
@@ -28,17 +28,16 @@ class Line(NamedTuple):
 
 def lines_of(found: Kept) -> list[Line]:
     """The runs by model, target, device and hardware, with their plots."""
-    grouped: dict[tuple[str, str, str, str], list[tuple[Run, Report]]] = {}
-    for run, report in found:
-        grouped.setdefault((run.model, run.target, run.device, run.hardware), []).append((run, report))
+    grouped: dict[tuple[str, str, str, str], list[tuple[Run, tuple[int, ...]]]] = {}
+    for run, samples in found:
+        grouped.setdefault((run.model, run.target, run.device, run.hardware), []).append((run, samples))
     return [Line(*key, [run for run, _ in kept], _picture(kept)) for key, kept in grouped.items()]
 
 
 def _picture(kept: Kept) -> str:
     points = []
-    for run, report in kept:
-        samples = report.measurement.latency_samples_ns if report.measurement else ()
-        if run.p50_ms is not None and samples:
+    for run, samples in kept:
+        if run.p50_ms is not None:
             low, high = (float(end) / 1e6 for end in np.percentile(samples, BAND))
             points.append(plots.Moment(run.at, run.p50_ms, low, high, run.ok))
     return plots.over_time(points)

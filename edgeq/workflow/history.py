@@ -8,7 +8,7 @@ from pathlib import Path
 
 from edgeq import store
 from edgeq.errors import OutputError, UsageError
-from edgeq.types import Report, Run
+from edgeq.types import Run
 
 STAGES = ("quantized", "measurement", "validation")
 _UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
@@ -43,8 +43,10 @@ def export(name: str, folder: Path) -> tuple[Run, list[Path]]:
     return run, written
 
 
-def plotted(runs: tuple[Run, ...]) -> list[tuple[Run, Report]]:
-    """The runs that have a latency, with their reports, oldest first."""
+def plotted(runs: tuple[Run, ...]) -> list[tuple[Run, tuple[int, ...]]]:
+    """The runs that have a latency, with their raw samples in ns, oldest first."""
     from edgeq import history
 
-    return [history.get(run.id) for run in reversed(runs) if run.p50_ms is not None]
+    measured = [run for run in reversed(runs) if run.p50_ms is not None]
+    samples = history.latency_samples_ns([run.id for run in measured])
+    return [(run, samples[run.id]) for run in measured if samples.get(run.id)]

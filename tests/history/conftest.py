@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import shutil
 import signal
@@ -38,6 +39,7 @@ def make_report(number: int = 0, **changes: Any) -> types.Report:
             p50=4.0, p90=4.4, p99=6.0, mean=4.1, std=0.2, min=3.9, max=7.0, runs=50, first=9.0, load=3.0
         ),
         "latency_samples_ns": samples,
+        "sample_starts_ns": tuple(itertools.accumulate(samples)),
         "batch": 1,
         "memory_bytes": types.MeasuredMemory(peak_rss=60 << 20),
         "energy": types.Energy(per_inference_mj=1.5, idle_mw=1900, load_mw=2400, source="ina219", samples=200),

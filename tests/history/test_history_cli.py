@@ -49,7 +49,7 @@ def run(kept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def slowed(folder: Path, into: Path, factor: float) -> Path:
-    """The same run, measured slower."""
+    """The same run, measured slower: by far, since a busy host's own samples may spread over twice the median."""
     shutil.copytree(folder, into)
     found = store.read(into / "measurement.json", types.Measurement)
     assert found.latency_ms is not None
@@ -90,7 +90,7 @@ def test_compared_with_itself_it_is_undecided(edgeq: Edgeq, run: Path) -> None:
 
 
 def test_compared_with_a_slowed_copy_it_is_a_regression(edgeq: Edgeq, run: Path, tmp_path: Path) -> None:
-    slow = slowed(run, tmp_path / "slow", 1.3)
+    slow = slowed(run, tmp_path / "slow", 10)
     xml, notes = tmp_path / "junit.xml", tmp_path / "notes.md"
     os.environ["GITHUB_STEP_SUMMARY"] = str(notes)
     try:
@@ -101,7 +101,7 @@ def test_compared_with_a_slowed_copy_it_is_a_regression(edgeq: Edgeq, run: Path,
     assert "worse than before: latency p50" in ran.out
     assert 'failures="1"' in xml.read_text()
     assert "**worse than before: latency p50**" in notes.read_text()
-    assert edgeq("compare", run, slow, "--tolerance", "40").code == 0
+    assert edgeq("compare", run, slow, "--tolerance", "1000").code == 0
     assert edgeq("compare", slow, run).code == 0
 
 
@@ -110,14 +110,14 @@ def test_compared_with_its_baseline(edgeq: Edgeq, run: Path, tmp_path: Path) -> 
     ran = edgeq("compare", run, "--baseline", "last")
     assert ran.code == 1
     assert "no run of digits_float on local: was kept before this one" in ran.error
-    slow = keep(slowed(run, tmp_path / "slow", 1.5))
-    fast = keep(slowed(run, tmp_path / "fast", 0.8))
+    slow = keep(slowed(run, tmp_path / "slow", 10))
+    fast = keep(slowed(run, tmp_path / "fast", 0.1))
     for path in ("slow", "fast"):
         os.utime(tmp_path / path / "measurement.json")
     named = {which: edgeq("compare", tmp_path / "fast", "--baseline", which, "--json").document["before"]["name"]
              for which in ("last", "best", first, "run:" + first)}  # fmt: skip
     assert named == {"last": slow, "best": first, first: first, "run:" + first: first}
-    again = slowed(run, tmp_path / "again", 0.9)
+    again = slowed(run, tmp_path / "again", 1.01)
     assert edgeq("compare", again, "--baseline", "last").code == 3
     assert edgeq("compare", again, "--baseline", "best", "--json").document["before"]["name"] == fast
     assert edgeq("compare", again, "--baseline", slow).code == 0
@@ -272,3 +272,22 @@ def test_one_document_and_nothing_else_on_stdout(edgeq: Edgeq, run: Path, tmp_pa
         ran = edgeq(*argv, "--json")
         assert json.loads(ran.out)["schema_version"] == 1
         assert ran.code == 0
+
+
+def test_the_same_over_postgresql(edgeq: Edgeq, run: Path, tmp_path: Path, postgresql: str) -> None:
+    first = keep(run)
+    assert keep(run) == first
+    again = slowed(run, tmp_path / "again", 10)
+    ran = edgeq("compare", again, "--baseline", "last", "--json")
+    assert (ran.code, ran.document["before"]["name"]) == (3, first)
+    assert edgeq("compare", again, "--baseline", "best", "--tolerance", "1000").code == 0
+    assert edgeq("compare", first, again).code == 3
+    assert edgeq("history", "label", first, "release").code == 0
+    assert [one["id"] for one in edgeq("history", "--label", "release", "--json").document["runs"]] == [first]
+    assert edgeq("history", "--html", tmp_path / "history.html").code == 0
+    assert edgeq("history", "export", first, tmp_path / "copy").code == 0
+    assert store.read(tmp_path / "copy" / "measurement.json", types.Measurement) == store.read(
+        run / "measurement.json", types.Measurement
+    )
+    assert edgeq("history", "forget", first).code == 0
+    assert edgeq("history", "--json").document["runs"] == []

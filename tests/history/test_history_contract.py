@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import re
@@ -59,6 +60,23 @@ def test_the_same_measurement_is_one_run(reports: Reports, tmp_path: Path) -> No
     assert len(history.find()) == 2
 
 
+def test_an_edgeq_that_knows_more_fields_takes_it_for_the_same_run(reports: Reports, tmp_path: Path) -> None:
+    first = history.record(reports(1))
+    older = json.loads(store.to_json(reports(1).measurement))
+    for name in ("warmup", "steadiness", "sustained", "speedup", "operators", "watched", "preflight"):
+        del older[name]
+    del older["settings"]["compare_float"]
+    (tmp_path / "measurement.json").write_text(json.dumps(older))
+    again = replace(reports(1), measurement=store.read(tmp_path / "measurement.json", types.Measurement))
+    assert history.record(again) == first
+
+
+def test_samples_can_be_had_without_reports(reports: Reports) -> None:
+    made = {history.record(reports(number)): reports(number) for number in range(3)}
+    found = history.latency_samples_ns([*made, "no such run"])
+    assert found == {name: one.measurement.latency_samples_ns for name, one in made.items() if one.measurement}
+
+
 def test_the_time_is_that_of_the_measurement(reports: Reports, tmp_path: Path) -> None:
     store.write(tmp_path / "measurement.json", reports(1).measurement)
     os.utime(tmp_path / "measurement.json", (1_700_000_000.123, 1_700_000_000.123))
@@ -107,12 +125,14 @@ def test_a_run_is_called_by_the_start_of_its_id(reports: Reports) -> None:
 
 
 def test_a_run_can_be_forgotten(reports: Reports) -> None:
-    first, second = history.record(reports(1)), history.record(reports(2))
+    first, second = history.record(reports(1), labels=["nightly"]), history.record(reports(2))
     assert history.forget(first) == first
     assert [run.id for run in history.find()] == [second]
     with pytest.raises(HistoryError, match="no run is called"):
         history.forget(first)
-    assert history.record(reports(1)) != first
+    again = history.record(reports(1))
+    assert again != first
+    assert history.get(again)[0].labels == ()
 
 
 def test_a_report_without_a_measurement_is_no_run(reports: Reports) -> None:

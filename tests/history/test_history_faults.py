@@ -11,13 +11,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import sqlalchemy
 
-from edgeq import history, types
+from edgeq import history, store, types
 from edgeq.errors import HistoryError
 from edgeq.history import database, rows, tables
 from edgeq.testing.sshd import descendants
@@ -25,6 +26,11 @@ from edgeq.testing.sshd import descendants
 Reports = Callable[..., types.Report]
 Edgeq = Callable[..., Any]
 SECRET = "s3cr3t-pass"  # noqa: S105
+
+
+def _with_starts(report: types.Report) -> str:
+    assert report.measurement is not None
+    return store.to_json(replace(report, measurement=replace(report.measurement, latency_samples_ns=())))
 
 
 def _old(reports: Reports, monkeypatch: pytest.MonkeyPatch, steps: int) -> list[str]:
@@ -36,6 +42,10 @@ def _old(reports: Reports, monkeypatch: pytest.MonkeyPatch, steps: int) -> list[
             kept = []
             for number in range(3):
                 row = rows.row_of(reports(number), folder=None, command="run")
+                known = {column["name"] for column in sqlalchemy.inspect(connection).get_columns("edgeq_runs")}
+                if "starts" not in known:  # they were in the report then
+                    row["report"] = _with_starts(reports(number))
+                row = {name: value for name, value in row.items() if name in known}
                 connection.execute(sqlalchemy.insert(tables.runs).values(row))
                 kept.append(str(row["id"]))
     return kept

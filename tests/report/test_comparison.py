@@ -196,6 +196,21 @@ def test_scores_on_the_device(base: Report) -> None:
     assert row(comparison.compare(before, other, names=NAMES), "score on the device").answer == "missing"
 
 
+def test_the_speed_up_over_float_is_shown(base: Report) -> None:
+    def sped(ratio: float) -> Report:
+        return changed(base, speedup=types.Speedup(ratio=ratio, low=ratio, high=ratio, float_p50_ms=8.0,
+                                                   quantized_p50_ms=4.0, rounds=5))  # fmt: skip
+
+    found = row(comparison.compare(sped(2.0), sped(1.5), names=NAMES), "speed-up over float")
+    assert (found.before, found.after, found.change, found.answer) == (2.0, 1.5, -0.25, "shown")
+
+
+def test_runs_whose_level_moved_are_named(base: Report) -> None:
+    moved = types.Steadiness(begins_s=0.0, changes=(types.LevelChange(kind="step", at_s=1, until_s=1, ratio=1.4),))
+    found = comparison.compare(base, changed(base, steadiness=moved), names=NAMES)
+    assert [(one.what, one.after) for one in found.mismatches] == [("level moved", "yes")]
+
+
 def test_parity_that_no_longer_holds_is_a_regression(base: Report) -> None:
     exact, near, lost = (
         changed(base, parity=types.Parity(exact=exact, max_steps=steps, vectors=32, ok=ok))
