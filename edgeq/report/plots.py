@@ -120,7 +120,7 @@ def over_time(found: Sequence[Moment]) -> str:
     colors = ["tab:blue" if one.ok else "white" for one in found]
     axes.scatter(times, [one.value for one in found], s=22, c=colors, edgecolors="tab:blue", zorder=3)
     axes.set(ylabel="p50, ms", xlabel="UTC")
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(0, 1.1 * max(one.high for one in found))
     axes.grid(alpha=0.3)
     figure.autofmt_xdate()
     return _url(figure)
