@@ -15,7 +15,7 @@
  *
  * Macros
  * - EQ_NARROW_ACCUMULATORS: defined by the generator for the whole model when multipliers.is_narrow() holds for every
- *   conv, depthwise and dense channel: every |accumulator * 2^left shift| < 2^30. Saves 3 instructions for each output.
+ *   conv, depthwise and dense layer: every |accumulator| < 2^30 and no left shift. Saves 8 instructions for each output.
  * - EQ_EMULATE_DSP: compile the DSP paths with plain C stand-ins for the instructions (tests on the host).
  */
 #ifndef EQ_KERNELS_H
@@ -30,7 +30,7 @@ extern "C" {
 
 /* How an accumulator becomes an output: out = clamp(round(acc * multiplier * 2^(-31 - right_shift)) + offset).
  *
- * `right_shift` is the NEGATIVE of TFLite's shift: 0..31 shifts right, -1..-30 left. With `step` 1 both tables have one
+ * `right_shift` is the NEGATIVE of TFLite's shift: 0..31 shifts right, -1..-31 left. With `step` 1 both tables have one
  * entry for each output channel, with `step` 0 one entry for the whole tensor. */
 typedef struct {
     const int32_t *multiplier;

@@ -1,0 +1,120 @@
+/* What the kernels share: wide loads, DSP instructions or their stand-ins, rounding. Not for generated code. */
+#ifndef EQ_COMMON_H
+#define EQ_COMMON_H
+
+#include <stdint.h>
+#include <string.h>
+
+#include "eq_kernels.h"
+
+#if defined(EQ_EMULATE_DSP)
+#define EQ_DSP 1
+#include "eq_emulate_dsp.h"
+#elif defined(__ARM_FEATURE_DSP) && __ARM_FEATURE_DSP
+#define EQ_DSP 1
+#include "eq_dsp.h"
+#else
+#define EQ_DSP 0
+#endif
+
+/* Copies a few bytes: the builtin stays one load or store where -ffreestanding makes memcpy a call. */
+#if defined(__GNUC__) || defined(__clang__)
+#define EQ_COPY(to, from, bytes) __builtin_memcpy((to), (from), (bytes))
+#else
+#define EQ_COPY(to, from, bytes) memcpy((to), (from), (bytes))
+#endif
+
+/* Four bytes from any address. */
+static inline int32_t eq_load4(const int8_t *from) {
+    int32_t word;
+    EQ_COPY(&word, from, sizeof word);
+    return word;
+}
+
+/* The same 16-bit value in both halves of a word. */
+static inline int32_t eq_pair(int32_t value) {
+    return (int32_t)(((uint32_t)value & 0xffffu) | ((uint32_t)value << 16));
+}
+
+/* round(x * m / 2^31), ties up: what gemmlowp's rounding doubling high multiply amounts to for m >= 0. */
+static inline int32_t eq_high_multiply(int32_t x, int32_t m) {
+#if EQ_DSP && defined(EQ_NARROW_ACCUMULATORS)
+    return eq_smmulr((int32_t)((uint32_t)x << 1), m);
+#else
+    return (int32_t)(((int64_t)x * m + ((int64_t)1 << 30)) >> 31);
+#endif
+}
+
+/* The same for any x: operators whose operands the generator does not bound. */
+static inline int32_t eq_high_multiply_wide(int32_t x, int32_t m) {
+    return (int32_t)(((int64_t)x * m + ((int64_t)1 << 30)) >> 31);
+}
+
+/* y / 2^shift, ties away from zero; shift 0..31. */
+static inline int32_t eq_round_shift(int32_t y, int32_t shift) {
+    const uint32_t mask = ((uint32_t)1 << shift) - 1u;
+    const uint32_t threshold = (mask >> 1) + ((uint32_t)y >> 31);
+    return (y >> shift) + (((uint32_t)y & mask) > threshold ? 1 : 0);
+}
+
+/* Shifts that may leave the range wrap, as the reference's do on every machine that it runs on. */
+static inline int32_t eq_shift_left(int32_t x, int32_t shift) {
+    return (int32_t)((uint32_t)x << shift);
+}
+
+/* x * multiplier * 2^(-31 - right_shift), rounded twice. */
+static inline int32_t eq_rescale(int32_t x, int32_t multiplier, int32_t right_shift) {
+    if (right_shift < 0) {
+        return eq_high_multiply_wide(eq_shift_left(x, -right_shift), multiplier);
+    }
+    return eq_round_shift(eq_high_multiply_wide(x, multiplier), right_shift);
+}
+
+static inline int32_t eq_clamp(int32_t x, int32_t low, int32_t high) {
+    x = x < low ? low : x;
+    return x > high ? high : x;
+}
+
+/* An accumulator of a conv, depthwise or dense layer, rescaled and offset: the hot form of eq_rescale. */
+static inline int32_t eq_finish(int32_t acc, int32_t multiplier, int32_t right_shift, int32_t offset) {
+#ifdef EQ_NARROW_ACCUMULATORS
+    /* One spare bit: halves are rounded away from zero without looking at a remainder. */
+    const int32_t y = eq_high_multiply(acc, multiplier);
+    return ((((y * 2 + (y >> 31)) >> right_shift) + 1) >> 1) + offset;
+#else
+    return eq_rescale(acc, multiplier, right_shift) + offset;
+#endif
+}
+
+/* Clamps `count` finished values (a constant) and writes them `step` apart. */
+static inline void eq_store(const int32_t *values, int count, int32_t low, int32_t high, int8_t *to) {
+    for (int i = 0; i < count; i++) {
+        to[i] = (int8_t)eq_clamp(values[i], low, high);
+    }
+}
+
+/* Room for `depth` values of one pixel, in whole groups of four. */
+static inline uint32_t eq_depth4(uint32_t depth) {
+    return (depth + 3u) & ~3u;
+}
+
+/* A scratch row holds one or two pixels as 16-bit values with the input's offset added: groups of four values of depth,
+ * those of the second pixel after those of the first. `pixels` 1 or 2; to the second pixel points row + 2.
+ *
+ * Writes `count` values of one pixel at `position` of its depth; from NULL zeros. */
+void eq_widen(int32_t *row, uint32_t pixels, uint32_t position, const int8_t *from, uint32_t count, int32_t offset);
+
+/* The rows of a weight matrix times a scratch row of one or two pixels, through to the outputs. */
+typedef struct {
+    const int8_t *weights;
+    const int32_t *bias;
+    const int32_t *multiplier;
+    const int8_t *right_shift;
+    const eq_output_s8 *out;
+    uint32_t rows, depth4;
+} eq_matrix;
+
+void eq_multiply_s8(const eq_matrix *m, const int32_t *row, int8_t *output);
+void eq_multiply_two_s8(const eq_matrix *m, const int32_t *row, int8_t *output0, int8_t *output1);
+
+#endif
