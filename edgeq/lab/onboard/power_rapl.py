@@ -1,11 +1,15 @@
 """RAPL: energy counters of x86 packages in µJ, which wrap and which only root may read."""
 
+import time
+
 from . import files
 from .sources import Absent, Source, value
 
 PERIOD_S = 0.001
 RESOLUTION_MJ = 0.0614
 """Counters advance about every ms in steps of 1/2^14 J or finer (MSR_RAPL_POWER_UNIT)."""
+MOST_WATTS, LEAST_STEP_UJ = 5000.0, 10000000
+"""No package takes more: a counter that seems to have gone on by more than that was reset, by a suspend for one."""
 PERMISSION = "sudo chmod a+r /sys/class/powercap/intel-rapl:*/energy_uj"
 
 
@@ -15,26 +19,26 @@ class Counter:
     def __init__(self, folder):
         self.path = folder / "energy_uj"
         self.range_uj = files.integer(folder / "max_energy_range_uj") or 0
-        self.last_uj = value(self.path)
+        self.last_uj, self.last_at = value(self.path), time.monotonic()
         self.total_uj = 0
         self.broken = ""
 
     def read_uj(self):
-        """µJ since this object was made, right as long as it is read twice per wrap; a reset ends it for good."""
+        """µJ since this object was made, right as long as it is read once per wrap; a reset ends it for good."""
         if self.broken:
             raise ValueError(self.broken)
-        now_uj = value(self.path)
+        now_uj, now = value(self.path), time.monotonic()
         step = now_uj - self.last_uj
         if step < 0:
             step = self._wrapped(step)
-        self.last_uj = now_uj
+        self.last_uj, self.last_at = now_uj, now
         self.total_uj += step
         return self.total_uj
 
     def _wrapped(self, step):
         if not self.range_uj:
             self.broken = "the counter went back and tells no range"
-        elif step + self.range_uj > self.range_uj // 2:
+        elif step + self.range_uj > max(LEAST_STEP_UJ, MOST_WATTS * 1e6 * (time.monotonic() - self.last_at)):
             self.broken = "the counter was reset"
         if self.broken:
             raise ValueError(self.broken)

@@ -7,6 +7,8 @@ _FEW = 6.0
 _JUMPS = 6.0
 """A burst that was seen h times may have come h + 4.5·√h + 6 times: the Poisson law's limit at one in 10,000."""
 _LEAST_BLOCKS = 12
+_FINEST = 65536.0
+"""Steps of the finest sensor; a smaller difference is one of arithmetic."""
 
 
 def area(points):
@@ -77,4 +79,5 @@ def step(values):
     distinct = sorted(set(values))
     if not 3 <= len(distinct) <= len(values) // 2:
         return 0.0
-    return min(b - a for a, b in zip(distinct, distinct[1:]))
+    found = min(b - a for a, b in zip(distinct, distinct[1:]))
+    return found if found * _FINEST > max(map(abs, distinct)) else 0.0
