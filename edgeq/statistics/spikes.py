@@ -17,8 +17,10 @@ LEAST_TIME_SHARE = 0.05
 """The kernel's own tick interrupts every 4 ms or so and takes up to 4 % on a virtual machine."""
 LEAST_REGULAR = 0.6
 """Of the spikes' time, how much falls on the beat: 1 is all, 0 is none."""
-_CHANCE = 1e-4
+_CHANCE = 1e-2
 _BINS = 1 << 14
+_MOST_BEATS = _BINS // 8
+"""Beyond them the bins are too coarse."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,17 +89,21 @@ def train(values: Floats, moments: Floats) -> Spikes | None:
 def _period(times: Floats, weights: Floats, span: float) -> float | None:
     """The period of which the times are multiples, or None where chance explains them (Rayleigh's test, weighted).
 
-    All frequencies that the run can show are tried at once; the more of them, the more concentration chance gives.
-    A train of short spikes is as strong at every multiple of its frequency: the lowest is its own.
+    All frequencies of which every second beat at least could be a spike are tried; the more of them, the more
+    concentration chance gives. A train of short spikes is as strong at every multiple of its frequency: the lowest is
+    its own.
     """
     if span <= 0:
         return None
+    beats = min(2 * times.size, _MOST_BEATS)
     counts = np.histogram(times, _BINS, (0.0, span), weights=weights)[0]
-    strength = np.abs(np.fft.rfft(counts, 2 * _BINS))[: _BINS // 4] / weights.sum()
+    strength = np.abs(np.fft.rfft(counts, 2 * _BINS))[: 2 * beats + 1] / weights.sum()
     strength[: 2 * LEAST_EVENTS] = 0.0  # too few rounds in the run to call it a train
     best = float(strength.max())
     independent = float(weights.sum() ** 2 / (weights**2).sum())
-    if best < LEAST_REGULAR or independent * best**2 < np.log(_BINS / _CHANCE):
+    # Rayleigh's own tail is far too careful where nearly all of few spikes fall on the beat
+    unlikely = max(independent * best**2, -(independent - 1) / 2 * np.log1p(-(min(best, 0.9999) ** 2)))
+    if best < LEAST_REGULAR or unlikely < np.log(beats / _CHANCE):
         return None
     lowest = int(np.argmax(strength > 0.8 * best))
     near = strength[lowest : lowest + 4]

@@ -26,6 +26,8 @@ _WARM_SHARE = 0.25
 """Only the first quarter may be called warm-up; a speed-up after it is a finding."""
 SMALLEST_CHANGE = 1.08
 _SEPARATION = 5.0
+_NEAR = 12
+"""So many pieces on either side tell the levels before and after: another change may lie beyond them."""
 _STEP_SHARE = 0.12
 """A change that takes longer than this share of the run is a drift."""
 
@@ -130,8 +132,9 @@ def _changes(pieces: _Pieces, first: int, last: int, depth: int) -> list[tuple[i
         return []
     start, end = _ramp(pieces.medians[first:last], least)
     start, end = first + start, first + end
-    height = _height(pieces.medians, first, start, end, last)
-    if not _is_change(pieces, first, start, end, last, height):
+    sides = slice(max(first, start - _NEAR), start), slice(end, min(last, end + _NEAR))
+    height = _height(pieces.medians, sides)
+    if not _is_change(pieces, sides, height):
         return []
     before = _changes(pieces, first, start, depth - 1)
     after = _changes(pieces, end, last, depth - 1)
@@ -151,18 +154,18 @@ def _ramp(levels: Floats, least: int) -> tuple[int, int]:
     return best[1], best[2]
 
 
-def _height(levels: Floats, first: int, start: int, end: int, last: int) -> float:
-    return float(np.median(levels[end:last]) - np.median(levels[first:start]))
+def _height(levels: Floats, sides: tuple[slice, slice]) -> float:
+    return float(np.median(levels[sides[1]]) - np.median(levels[sides[0]]))
 
 
-def _is_change(pieces: _Pieces, first: int, start: int, end: int, last: int, height: float) -> bool:
+def _is_change(pieces: _Pieces, sides: tuple[slice, slice], height: float) -> bool:
     """Large, clear of the noise on both sides, and of all inferences: the lower quartile moves as well."""
-    lower = _height(pieces.quartiles, first, start, end, last)
+    lower = _height(pieces.quartiles, sides)
     if abs(height) < np.log(SMALLEST_CHANGE) or lower * height <= 0 or abs(lower) < 0.6 * abs(height):
         return False
-    sides = pieces.medians[first:start], pieces.medians[end:last]
-    noise = float(np.hypot(_spread(sides[0]), _spread(sides[1])))
-    return abs(height) > _SEPARATION * noise and _overlap(*sides) < 0.1
+    before, after = pieces.medians[sides[0]], pieces.medians[sides[1]]
+    noise = float(np.hypot(_spread(before), _spread(after)))
+    return abs(height) > _SEPARATION * noise and _overlap(before, after) < 0.1
 
 
 def _overlap(before: Floats, after: Floats) -> float:
