@@ -89,13 +89,13 @@ def train(values: Floats, moments: Floats) -> Spikes | None:
 def _period(times: Floats, weights: Floats, span: float) -> float | None:
     """The period of which the times are multiples, or None where chance explains them (Rayleigh's test, weighted).
 
-    All frequencies of which every second beat at least could be a spike are tried; the more of them, the more
+    All frequencies of which every fourth beat at least could be a spike are tried; the more of them, the more
     concentration chance gives. A train of short spikes is as strong at every multiple of its frequency: the lowest is
     its own.
     """
     if span <= 0:
         return None
-    beats = min(2 * times.size, _MOST_BEATS)
+    beats = min(4 * times.size, _MOST_BEATS)
     counts = np.histogram(times, _BINS, (0.0, span), weights=weights)[0]
     strength = np.abs(np.fft.rfft(counts, 2 * _BINS))[: 2 * beats + 1] / weights.sum()
     strength[: 2 * LEAST_EVENTS] = 0.0  # too few rounds in the run to call it a train

@@ -108,16 +108,16 @@ def _cut(values: Floats) -> _Pieces:
 
 
 def _begin(pieces: _Pieces) -> int:
-    """The first piece that is no slower than what follows; White's rule with medians, within the first quarter.
+    """The first piece that is no slower than what follows.
 
-    Pieces are given up from the front as long as they lie above all of the next ones by more than these vary.
+    Pieces are given up from the front as long as they lie above the later ones by more than these vary. A slow stretch
+    that reaches beyond the first quarter is no warm-up.
     """
     levels, most = pieces.medians, int(len(pieces.medians) * _WARM_SHARE)
     rest = levels[most:]
     limit = np.median(rest) + max(4 * _spread(rest), np.log(1.02))
-    slow = np.flatnonzero(levels[:most] > limit)
-    run = np.cumprod(levels[:most] > limit)  # only an unbroken run from the very first piece is warm-up
-    return int(run.sum()) if slow.size else 0
+    run = int(np.cumprod(levels[:most] > limit).sum())  # an unbroken run from the very first piece
+    return run if run < most else 0
 
 
 def _spread(levels: Floats) -> float:
