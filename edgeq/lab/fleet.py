@@ -83,7 +83,8 @@ def each(
     with ThreadPoolExecutor(min(len(queues), MOST_AT_ONCE), thread_name_prefix="device") as pool:
         futures = [pool.submit(_in_turn, queue, work, connections, ended) for queue in queues]
         try:
-            wait(futures)
+            while wait(futures, timeout=1.0).not_done:
+                pass  # a signal that another thread caught is seen by this one only when it wakes
         except BaseException:
             connections.interrupt()
             pool.shutdown(wait=True, cancel_futures=True)

@@ -111,7 +111,7 @@ def test_somebody_else_is_told_who_has_it_at_once(connect: Open) -> None:
             leased(second),
         ):
             pytest.fail("two holders")
-        assert time.monotonic() - started < 3
+        assert time.monotonic() - started < 6
         assert no.value.hint == "wait for it: --wait 600"
     with leased(second):
         pass
