@@ -49,7 +49,7 @@ def test_help_lists_every_verb(edgeq: Edgeq) -> None:
         assert re.search(rf"^  {name} +\w", ran.out, re.MULTILINE), name
         assert verb.short_help
     verbs = {"inspect", "targets", "plan", "quantize", "build", "deploy", "profile", "validate", "run", "report"}
-    assert verbs | {"analyze", "devices", "doctor", "tools"} == set(cli.commands)
+    assert verbs | {"analyze", "compare", "devices", "doctor", "history", "tools"} == set(cli.commands)
 
 
 def test_version(edgeq: Edgeq) -> None:
