@@ -36,9 +36,11 @@ def pack_depthwise(weights: NDArray[Any]) -> Bytes:
     return np.concatenate([blocks.ravel(), taps[:, whole:].T.ravel()])
 
 
-def multiplied_depthwise(weights: NDArray[Any]) -> NDArray[Any]:
-    """Depthwise weights of a depth multiplier above 1 as CONV_2D weights of in_c groups, for `pack_conv`."""
+def multiplied_depthwise(weights: NDArray[Any], in_c: int) -> NDArray[Any]:
+    """Depthwise weights of a depth multiplier above 1 as CONV_2D weights of `in_c` groups, for `pack_conv`."""
     _, height, width, out_c = weights.shape
+    if out_c % in_c:
+        raise ValueError(f"{out_c} output channels are no multiple of {in_c} input channels")
     return np.ascontiguousarray(np.asarray(weights).reshape(height, width, out_c).transpose(2, 0, 1))[..., np.newaxis]
 
 

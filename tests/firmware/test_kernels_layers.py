@@ -247,7 +247,7 @@ def test_depthwise_of_a_larger_multiplier_is_a_grouped_convolution(
     case = case._replace(out_c=case.in_c * factor)
     one = layer(case, case.y.kernel * case.x.kernel, (1, case.y.kernel, case.x.kernel, case.out_c), case.in_c)
     want = reference_conv(case, one, "DEPTHWISE_CONV_2D", 3)
-    packed = layouts.pack_conv(layouts.multiplied_depthwise(one.weights), case.in_c)
+    packed = layouts.pack_conv(layouts.multiplied_depthwise(one.weights, case.in_c), case.in_c)
     for variant in ("portable", "dsp"):
         check("DEPTHWISE_CONV_2D", want, run_conv(libraries[variant], one, packed), variant)
 
