@@ -1,7 +1,8 @@
 """Two reports, quantity by quantity: what differs by more than the noise, and under which circumstances.
 
 Latency is judged by the interval of the ratio of medians. Between two sessions the same file differs by more than the
-noise within each, so that SESSION_NOISE, or what the history has seen of that file on that device, is added.
+noise within each, so that SESSION_NOISE, or what the history has seen of that file on that device, is added; or by how
+much the two measurings within a session disagree.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ def compare(
     before: Report, after: Report, *, names: tuple[str, str], tolerance: float = 0.0, noise: Noise | None = None
 ) -> Compared:
     """Judge `after` against `before`; `tolerance` is relative and comes on top of every noise but accuracy's."""
-    usual = noise or Noise()
+    usual = max(noise or Noise(), _disagreement(before.measurement, after.measurement))
     return Compared(
         before=_side(before, names[0]),
         after=_side(after, names[1]),
@@ -63,6 +64,21 @@ def compare(
         mismatches=tuple(_mismatches(before, after)),
         differences=tuple(_differences(before, after, tolerance, usual.relative)),
     )
+
+
+def _disagreement(before: Measurement | None, after: Measurement | None) -> Noise:
+    """What the second measuring of a session, beside float, says against the first.
+
+    A file that is slower is so in both. A session in which only one of them is slower was disturbed.
+    """
+    ratios = [
+        one.latency_ms.p50 / one.speedup.quantized_p50_ms
+        for one in (before, after)
+        if one and one.latency_ms and one.speedup and one.speedup.quantized_p50_ms > 0
+    ]
+    if len(ratios) < 2 or min(ratios) <= 0:
+        return Noise(0.0)
+    return Noise(max(ratios) / min(ratios) - 1, "two measurings of the same session, which disagree")
 
 
 def _side(report: Report, name: str) -> Side:
@@ -332,8 +348,18 @@ def _strained(before: Measurement, after: Measurement) -> Iterator[Mismatch]:
     warmth = [one.after.temperature_c for one in states]
     if warmth[0] is not None and warmth[1] is not None and abs(warmth[1] - warmth[0]) > WARMER_C:
         yield from _named("temperature", *(f"{one:.0f} °C" for one in warmth))
+    yield from _busy(before, after)
     yield from _named("level moved", *("yes" if one.steadiness and one.steadiness.changes else "no"
                                        for one in (before, after)))  # fmt: skip
     if before.energy and after.energy:
         yield from _named("power from", before.energy.source, after.energy.source)
     yield from _named("throttled", *("yes" if one.throttled else "no" for one in states))
+
+
+def _busy(before: Measurement, after: Measurement) -> Iterator[Mismatch]:
+    """Other programs that wanted more than all cores, while one of the two was measured."""
+    loads = [one.conditions.before.load_1min for one in (before, after)]
+    cores = [cpu.get("cores") if isinstance(cpu := one.device.get("cpu"), dict) else None for one in (before, after)]
+    full = [isinstance(core, int) and load is not None and load > core for load, core in zip(loads, cores, strict=True)]
+    if any(full):
+        yield from _named("load", *(f"{load:.1f}" if load is not None else "-" for load in loads))

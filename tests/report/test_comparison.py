@@ -205,6 +205,35 @@ def test_the_speed_up_over_float_is_shown(base: Report) -> None:
     assert (found.before, found.after, found.change, found.answer) == (2.0, 1.5, -0.25, "shown")
 
 
+def beside_float(base: Report, p50_ms: float, again_ms: float) -> Report:
+    """A session that measured the quantized model twice: by itself, and in turn with the float model."""
+    assert base.measurement is not None
+    speedup = types.Speedup(
+        ratio=2.0, low=1.9, high=2.1, float_p50_ms=2 * again_ms, quantized_p50_ms=again_ms, rounds=9
+    )
+    return replace(base, measurement=replace(with_latency(base.measurement, series(p50_ms)), speedup=speedup))
+
+
+def test_a_disturbed_session_is_no_regression(base: Report) -> None:
+    calm, disturbed, slower = (beside_float(base, p50, again) for p50, again in ((4.0, 4.2), (5.9, 4.2), (5.9, 6.2)))
+    found = comparison.compare(calm, disturbed, names=NAMES)
+    assert (row(found, "latency p50").answer, found.ok) == ("undecided", True)
+    assert "disagree" in found.latency_noise_source
+    assert comparison.compare(calm, slower, names=NAMES).regressions[0].quantity == "latency p50"
+    assert comparison.compare(calm, slower, names=NAMES).latency_noise == comparison.SESSION_NOISE
+
+
+def test_a_busy_device_is_named(base: Report) -> None:
+    def loaded(load: float) -> Report:
+        state = types.Conditions(load_1min=load)
+        device = {"name": "desk-pi", "machine": "aarch64", "cpu": {"cores": 4}}
+        return changed(base, device=device, conditions=types.ConditionsPair(before=state, after=state))
+
+    found = comparison.compare(loaded(0.3), loaded(6.1), names=NAMES)
+    assert [(one.what, one.before, one.after) for one in found.mismatches] == [("load", "0.3", "6.1")]
+    assert not comparison.compare(loaded(0.3), loaded(2.5), names=NAMES).mismatches
+
+
 def test_runs_whose_level_moved_are_named(base: Report) -> None:
     moved = types.Steadiness(begins_s=0.0, changes=(types.LevelChange(kind="step", at_s=1, until_s=1, ratio=1.4),))
     found = comparison.compare(base, changed(base, steadiness=moved), names=NAMES)
