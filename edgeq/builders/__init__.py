@@ -76,13 +76,16 @@ def write_contract(place: Path, quantized: QuantizedModel) -> None:
     store.write(place / "quantized.json", dataclasses.replace(quantized, float_path=Path(quantized.float_path).name))
 
 
-def write_golden(path: Path, model: Path, runtime: str, samples: Iterable[Sequence[Array]]) -> int:
-    """Run the samples on the host and keep inputs and outputs as stored values, vectors on the first axis."""
+def write_golden(path: Path, model: Path, runtime: str, samples: Iterable[Sequence[Array]], **settings: object) -> int:
+    """Run the samples on the host and keep inputs and outputs as stored values, vectors on the first axis.
+
+    `settings` go to the runtime's `open`, such as `kernels="reference"` for what a microcontroller computes.
+    """
     import numpy as np
 
     from edgeq.runtimes import encode
 
-    session = cast("Session", backends.find("runtimes", runtime).open(model))
+    session = cast("Session", backends.find("runtimes", runtime).open(model, **settings))
     inputs = [
         [encode(port, real) for port, real in zip(session.inputs, sample, strict=True)] for sample in at_least(samples)
     ]

@@ -1,0 +1,44 @@
+"""Operators to calls of kernels. One that has no kernel is refused with its number and name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TypeAlias
+
+from edgeq.codegen import headers
+from edgeq.codegen.lowering import layers, moves, pools
+from edgeq.codegen.lowering.operands import Operands
+from edgeq.codegen.network import Network
+from edgeq.codegen.program import Step
+from edgeq.types import Operator
+
+Lowering: TypeAlias = Callable[[Operands], Step]
+
+LOWERINGS: Mapping[str, tuple[int, Lowering]] = {
+    "CONV_2D": (8, layers.conv),
+    "DEPTHWISE_CONV_2D": (7, layers.depthwise),
+    "TRANSPOSE_CONV": (4, layers.transpose_conv),
+    "FULLY_CONNECTED": (13, layers.dense),
+    "AVERAGE_POOL_2D": (3, pools.average),
+    "MAX_POOL_2D": (3, pools.maximum),
+    "RESHAPE": (2, moves.same_bytes),
+    "SQUEEZE": (2, moves.same_bytes),
+    "EXPAND_DIMS": (1, moves.same_bytes),
+    "SOFTMAX": (3, pools.softmax),
+}
+"""By operator: the newest version whose meaning is known here, and how it is lowered."""
+
+
+def lower(net: Network, operator: Operator) -> Step:
+    """The calls that compute an operator; raises BuildError for one that has no kernel."""
+    at = Operands(net, operator)
+    if operator.type not in LOWERINGS:
+        raise at.refused("has no kernel in C")
+    newest, lowering = LOWERINGS[operator.type]
+    if operator.version > newest:
+        raise at.refused(f"has version {operator.version}; versions up to {newest} are known")
+    step = lowering(at)
+    missing = [call.function for call in step.calls if not headers.is_kernel(call.function)]
+    if missing:
+        raise at.refused(f"has no kernel in C: {missing[0]} is not there")
+    return step

@@ -1,0 +1,165 @@
+"""Layers with weights: CONV_2D, DEPTHWISE_CONV_2D, TRANSPOSE_CONV, FULLY_CONNECTED."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeq.codegen import geometry, layouts, multipliers
+from edgeq.codegen.layouts import Window
+from edgeq.codegen.lowering.operands import Operands
+from edgeq.codegen.multipliers import Multiplier
+from edgeq.codegen.program import Call, Scratch, Step, Struct, Table, Value
+from edgeq.types import Shape
+
+Multipliers = Callable[[float, Sequence[float], float], list[Multiplier]]
+
+
+def conv(at: Operands) -> Step:
+    """CONV_2D, in groups where the weights are narrower than the image."""
+    image, weights = _image_and_weights(at, at.index(0))
+    if weights.shape[3] < 1 or image[3] % weights.shape[3] or weights.shape[0] % (image[3] // weights.shape[3]):
+        raise at.refused(f"has weights of shape {list(weights.shape)} over {image[3]} channels")
+    window = _window(at, image, weights.shape[1:3], weights.shape[0])
+    groups = image[3] // weights.shape[3]
+    return _convolution(at, window, weights, layouts.pack_conv(weights, groups), groups)
+
+
+def depthwise(at: Operands) -> Step:
+    """DEPTHWISE_CONV_2D; a depth multiplier above 1 makes it a convolution of one group for each channel."""
+    image, weights = _image_and_weights(at, at.index(0))
+    if weights.shape[0] != 1 or weights.shape[3] % image[3]:
+        raise at.refused(f"has weights of shape {list(weights.shape)} over {image[3]} channels")
+    window = _window(at, image, weights.shape[1:3], weights.shape[3])
+    channels_first = np.moveaxis(weights[0], 2, 0)
+    if weights.shape[3] != image[3]:
+        packed = layouts.pack_conv(layouts.multiplied_depthwise(weights), image[3])
+        return _convolution(at, window, channels_first, packed, image[3], axis=3)
+    output, bias, is_narrow = _output(at, at.index(0), 2, channels_first, multipliers.conv, axis=3)
+    arguments = (at.read(0), Table(layouts.pack_depthwise(weights)), Table(bias), at.written())
+    params = _params(at, at.index(0), window, 1, output)
+    return Step(calls=(Call("eq_depthwise_conv2d_s8", (params, *arguments)),), is_narrow=is_narrow)
+
+
+def transpose_conv(at: Operands) -> Step:
+    """TRANSPOSE_CONV: operand 0 is the output's shape, 1 the weights, 2 the image, 3 the bias."""
+    image, weights = _image_and_weights(at, at.index(2))
+    output = at.net.shape(at.output())
+    if weights.shape[3] != image[3] or len(output) != 4 or output[3] != weights.shape[0] or output[0] != image[0]:
+        raise at.refused(f"has weights of shape {list(weights.shape)} between {list(image)} and {list(output)}")
+    window = _fitting(at, lambda: geometry.transposed(at.operator, image, output, weights.shape[1:3]))
+    made, bias, is_narrow = _output(at, at.index(2), 3, weights, multipliers.conv)
+    params = _params(at, at.index(2), window, 1, made)
+    arguments = (at.read(2), Table(np.ascontiguousarray(weights)), Table(bias), at.written())
+    return Step(calls=(Call("eq_transpose_conv_s8", (params, *arguments)),), is_narrow=is_narrow)
+
+
+def dense(at: Operands) -> Step:
+    """FULLY_CONNECTED: all axes but the last are rows."""
+    if at.text("weights_format", "DEFAULT") != "DEFAULT":
+        raise at.refused(f"has weights in the format {at.text('weights_format')}")
+    weights = _weights(at, 2)
+    out_c, in_c = weights.shape
+    values = math.prod(at.shape(0))
+    if values % in_c or math.prod(at.net.shape(at.output())) != values // in_c * out_c:
+        raise at.refused(f"multiplies {list(at.shape(0))} with weights of shape {list(weights.shape)}")
+    output, bias, is_narrow = _output(at, at.index(0), 2, weights, multipliers.dense)
+    fields = {"batches": values // in_c, "in_c": in_c, "out_c": out_c, "in_offset": -at.zero_point(at.index(0))}
+    params = Struct("eq_fully_connected_params", {**fields, "out": output})
+    arguments = (at.read(0), Table(layouts.pack_dense(weights)), Table(bias), at.written(), Scratch())
+    return Step(calls=(Call("eq_fully_connected_s8", (params, *arguments)),), is_narrow=is_narrow)
+
+
+def _convolution(
+    at: Operands, window: Window, weights: NDArray[Any], packed: NDArray[np.int8], groups: int, axis: int = 0
+) -> Step:
+    output, bias, is_narrow = _output(at, at.index(0), 2, weights, multipliers.conv, axis=axis)
+    params = _params(at, at.index(0), window, groups, output)
+    arguments = (at.read(0), Table(packed), Table(bias), at.written(), Scratch())
+    return Step(calls=(Call("eq_conv2d_s8", (params, *arguments)),), is_narrow=is_narrow)
+
+
+def _image_and_weights(at: Operands, image: int) -> tuple[Shape, NDArray[Any]]:
+    at.wants_rank(4, image)
+    return at.net.shape(image), _weights(at, 4)
+
+
+def _weights(at: Operands, rank: int) -> NDArray[Any]:
+    weights = at.constant(1)
+    if weights.dtype != np.int8 or weights.ndim != rank:
+        raise at.refused(f"has weights of {weights.dtype} with {weights.ndim} axes; its kernel takes int8 with {rank}")
+    if any(at.quantization(at.index(1)).zero_points):
+        raise at.refused("has weights with a zero point; tflite-micro refuses them too")
+    return weights
+
+
+def _window(at: Operands, image: Shape, kernel: Sequence[int], out_c: int) -> Window:
+    window = _fitting(at, lambda: geometry.window(at.operator, image, (kernel[0], kernel[1]), out_c))
+    at.wants_shape(at.output(), (image[0], window.out_h, window.out_w, out_c))
+    return window
+
+
+def _fitting(at: Operands, make: Callable[[], Window]) -> Window:
+    try:
+        return make()
+    except ValueError as error:
+        raise at.refused(str(error)) from error
+
+
+def _params(at: Operands, image: int, window: Window, groups: int, output: Struct) -> Struct:
+    fields: dict[str, Value] = {**window._asdict(), "groups": groups, "in_offset": -at.zero_point(image), "out": output}
+    return Struct("eq_conv2d_params", fields)
+
+
+def _output(
+    at: Operands, image: int, bias_place: int, weights: NDArray[Any], make: Multipliers, *, axis: int = 0
+) -> tuple[Struct, NDArray[np.int32], bool]:
+    """How accumulators become outputs, the bias, and whether accumulators stay narrow; weights channels first."""
+    output = at.output()
+    at.wants("int8", image, output)
+    grid = at.quantization(at.index(1))
+    channels = len(weights)
+    if len(grid.scales) not in (1, channels) or (len(grid.scales) > 1 and grid.axis != axis):
+        raise at.refused(f"has {len(grid.scales)} scales along axis {grid.axis} of its weights")
+    bias = _bias(at, bias_place, channels)
+    made = _multipliers(at, lambda: make(at.scale(image), grid.scales, at.scale(output)))
+    low, high = clamp(at, output)
+    fields: dict[str, Value] = {
+        "multiplier": Table(np.array([one.mantissa for one in made], np.int32)),
+        "right_shift": Table(np.array([one.right_shift for one in made], np.int8)),
+        "step": int(len(made) > 1),
+        "offset": at.zero_point(output),
+        "act_min": low,
+        "act_max": high,
+    }
+    bounds = multipliers.accumulator_bounds(weights, bias, at.zero_point(image))
+    return Struct("eq_output_s8", fields), bias, multipliers.is_narrow(made, bounds)
+
+
+def _bias(at: Operands, place: int, channels: int) -> NDArray[np.int32]:
+    if not at.has(place):
+        return np.zeros(channels, np.int32)
+    values = at.constant(place)
+    if values.dtype != np.int32 or values.size != channels:
+        raise at.refused(f"has a bias of {values.size} {values.dtype} for {channels} channels")
+    return np.ascontiguousarray(values.ravel(), np.int32)
+
+
+def _multipliers(at: Operands, make: Callable[[], list[Multiplier]]) -> list[Multiplier]:
+    try:
+        return make()
+    except ValueError as error:
+        raise at.refused(f"cannot be scaled: {error}") from error
+
+
+def clamp(at: Operands, output: int) -> tuple[int, int]:
+    """Limits of a fused activation on the output's grid."""
+    activation = at.text("fused_activation_function", "NONE")
+    try:
+        return multipliers.clamp(activation, at.scale(output), at.zero_point(output))
+    except KeyError as error:
+        raise at.refused(f"has the fused activation {activation}, which has no integer form") from error

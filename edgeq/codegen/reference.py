@@ -1,0 +1,135 @@
+"""What a microcontroller computes, on this host: the oracle of golden vectors.
+
+LiteRT's reference kernels equal tflite-micro's, except that FULLY_CONNECTED rounds once where tflite-micro rounds
+twice (up to 2 steps apart). So the model is cut at these operators: they are computed here, the rest by LiteRT.
+"""
+
+from __future__ import annotations
+
+import copy
+import tempfile
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeq.codegen import multipliers, network
+from edgeq.codegen.network import Array, Network
+from edgeq.errors import BuildError
+from edgeq.runtimes import litert
+from edgeq.types import Operator, Port, Quantization, TensorSpec
+
+_DENSE = "FULLY_CONNECTED"
+
+
+def open(path: Path) -> Reference:
+    """An INT8 `.tflite` file that `network.read` takes; raises ModelError and BuildError."""
+    return Reference(path)
+
+
+class Reference:
+    """One loaded model, as a session of `edgeq.runtimes`: arrays are stored values in the ports' order."""
+
+    def __init__(self, path: Path) -> None:
+        self._net = network.read(path)
+        whole = litert.open(path, kernels="reference")
+        self.inputs: tuple[Port, ...] = whole.inputs
+        self.outputs: tuple[Port, ...] = whole.outputs
+        self._parts = list(_parts(self._net, path))
+
+    def run(self, inputs: Sequence[Array]) -> list[Array]:
+        """One inference of one sample; raises ModelError for arrays that do not fit."""
+        values: dict[int, Array] = dict(zip(self._net.graph.inputs, inputs, strict=True))
+        for part in self._parts:
+            part.run(values)
+        return [values[tensor] for tensor in self._net.graph.outputs]
+
+
+def _parts(net: Network, path: Path) -> Iterator[_Dense | _Between]:
+    for is_dense, operators in groupby(net.operators, key=lambda one: one.type == _DENSE):
+        group = list(operators)
+        if is_dense:
+            yield from (_Dense(net, operator) for operator in group)
+        else:
+            yield _Between(net, path, group)
+
+
+class _Dense:
+    """FULLY_CONNECTED with tflite-micro's rounding."""
+
+    def __init__(self, net: Network, operator: Operator) -> None:
+        self.source, self.output = operator.inputs[0], operator.outputs[0]
+        self.shape = net.shape(self.output)
+        self.weights = net.constants[operator.inputs[1]].astype(np.int64)
+        has_bias = len(operator.inputs) > 2 and operator.inputs[2] >= 0
+        self.bias = net.constants[operator.inputs[2]].astype(np.int64) if has_bias else np.zeros(1, np.int64)
+        source, weights, output = (
+            _grid(net.tensor(tensor)) for tensor in (self.source, operator.inputs[1], self.output)
+        )
+        self.input_zero, self.zero = source.zero_points[0], output.zero_points[0]
+        made = multipliers.dense(source.scales[0], weights.scales, output.scales[0])
+        self.mantissa = np.array([one.mantissa for one in made], np.int64)
+        self.right_shift = np.array([one.right_shift for one in made], np.int64)
+        activation = str(operator.attributes.get("fused_activation_function", "NONE"))
+        self.limits = multipliers.clamp(activation, output.scales[0], self.zero)
+
+    def run(self, values: dict[int, Array]) -> None:
+        rows = values[self.source].reshape(-1, self.weights.shape[1]).astype(np.int64) - self.input_zero
+        sums = rows @ self.weights.T + self.bias
+        stored = np.clip(rescaled(sums, self.mantissa, self.right_shift) + self.zero, *self.limits)
+        values[self.output] = stored.astype(np.int8).reshape(self.shape)
+
+
+def _grid(tensor: TensorSpec) -> Quantization:
+    if tensor.quantization is None:
+        raise BuildError(f"FULLY_CONNECTED uses tensor {tensor.index}, which has no scale")
+    return tensor.quantization
+
+
+def rescaled(sums: NDArray[np.int64], mantissa: NDArray[np.int64], right_shift: NDArray[np.int64]) -> NDArray[np.int64]:
+    """sums * mantissa * 2^(-31 - right_shift), rounded twice: halves up, then halves away from zero."""
+    left, right = np.maximum(-right_shift, 0), np.maximum(right_shift, 0)
+    high = ((sums << left) * mantissa + (1 << 30)) >> 31
+    mask = (np.int64(1) << right) - 1
+    return (high >> right) + ((high & mask) > (mask >> 1) + (high < 0))
+
+
+class _Between:
+    """A run of other operators as a model of its own."""
+
+    def __init__(self, net: Network, path: Path, operators: Sequence[Operator]) -> None:
+        made = {tensor for operator in operators for tensor in operator.outputs}
+        read = dict.fromkeys(tensor for operator in operators for tensor in operator.inputs if tensor >= 0)
+        later = {t for o in net.operators if o.index > operators[-1].index for t in o.inputs} | set(net.graph.outputs)
+        known = set(net.constants) | made
+        self.inputs = [tensor for tensor in read if tensor not in known and net.is_made(tensor)]
+        self.outputs = sorted(made & later)
+        self.shapes = [net.shape(tensor) for tensor in self.inputs]
+        with tempfile.TemporaryDirectory(prefix="edgeq-part-") as folder:
+            part = Path(folder) / "part.tflite"
+            part.write_bytes(_cut(path, operators, self.inputs, self.outputs))
+            self.session = litert.open(part, kernels="reference")
+
+    def run(self, values: dict[int, Array]) -> None:
+        given = [values[tensor].reshape(shape) for tensor, shape in zip(self.inputs, self.shapes, strict=True)]
+        values.update(zip(self.outputs, self.session.run(given), strict=True))
+
+
+def _cut(path: Path, operators: Sequence[Operator], inputs: list[int], outputs: list[int]) -> bytes:
+    """The file with these operators of the main graph only, their shapes static."""
+    import flatbuffers  # type: ignore[import-untyped]
+    from ai_edge_litert import schema_py_generated as schema
+
+    model: Any = schema.ModelT.InitFromObj(schema.Model.GetRootAs(path.read_bytes(), 0))
+    graph = copy.copy(model.subgraphs[0])
+    graph.operators = [graph.operators[operator.index] for operator in operators]
+    graph.inputs, graph.outputs = inputs, outputs
+    for tensor in graph.tensors:
+        tensor.shapeSignature = None
+    model.subgraphs, model.signatureDefs = [graph], []
+    builder = flatbuffers.Builder(1024)
+    builder.Finish(model.Pack(builder), b"TFL3")
+    return bytes(builder.Output())
