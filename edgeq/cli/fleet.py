@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Shape(Generic[T]):
     """How a verb tells of one device: its key and content in JSON, whether all holds, in a few words."""
 

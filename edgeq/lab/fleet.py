@@ -23,7 +23,7 @@ MOST_CONNECTING = 8
 Reach = Callable[[Device], AbstractContextManager[Transport]]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Outcome(Generic[T]):
     """How the work on one device ended: a result or an error of the tree."""
 
