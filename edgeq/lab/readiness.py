@@ -158,7 +158,7 @@ def _temperature(told: Ready, _asked: Asked) -> Iterator[Check]:
     now, trip = told.conditions.temperature_c, told.throttles_at_c
     if now is not None and trip is not None and now >= trip - NEAR_C:
         yield _warning(
-            "temperature", f"{now:.0f} °C, and it throttles at {trip:.0f} °C", "let it cool, or give it a fan"
+            "temperature", f"{now:.0f} °C, and it throttles at {trip:.0f} °C", advice="let it cool, or give it a fan"
         )
 
 
