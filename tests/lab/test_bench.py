@@ -138,20 +138,51 @@ def test_energy_and_conditions_come_from_the_devices_trees(
     assert "governor" not in found.unavailable
 
 
+SENSOR_UNDER_LOAD = """
+# The sensor shows 3 W from the first look at the clock on, and 1 W when nobody has looked at it for a while.
+import importlib, sys, threading, time
+from pathlib import Path
+sensor, main = Path(sys.argv[1]), Path(sys.argv[3])
+sys.argv = sys.argv[3:]
+sys.path.insert(0, str(main.parent.parent))
+runner = importlib.import_module(main.parent.name + ".__main__")
+state = {"seen": 0.0, "high": False}
+
+def show(high):
+    if state["high"] != high:
+        state["high"] = high
+        sensor.write_text("3000000" if high else "1000000")
+
+def clock():
+    state["seen"] = time.monotonic()
+    show(True)
+    return time.monotonic_ns()
+
+def fall():
+    while True:
+        time.sleep(0.02)
+        if time.monotonic() - state["seen"] > 0.06:
+            show(False)
+
+threading.Thread(target=fall, daemon=True).start()
+sys.exit(runner.main(clock))
+"""
+
+
 def test_energy_of_a_sensor_that_rises_under_load(tmp_path: Path, bundle: tuple[Path, Manifest]) -> None:
-    """The sensor shows 1 W for a while and 3 W once the runs have begun."""
+    """The sensor shows 1 W at idle and 3 W during the runs."""
     chip = tmp_path / "sys/class/hwmon/hwmon0"
     chip.mkdir(parents=True)
     (chip / "name").write_text("ina226")
     (chip / "power1_input").write_text("1000000")
-    python = python_that(
-        tmp_path, f'case "$*" in *" bench "*) (sleep 1.6; echo 3000000 > {chip}/power1_input) & ;; esac'
-    )
-    settings = RunSettings(runs=10, seconds=1.5, warmup_seconds=1.2, timeout_seconds=60)
+    (tmp_path / "loaded.py").write_text(SENSOR_UNDER_LOAD)
+    loaded = f'exec {sys.executable} {tmp_path}/loaded.py {chip}/power1_input "$@"'
+    python = python_that(tmp_path, f'case "$*" in *" bench "*) {loaded} ;; esac')
+    settings = RunSettings(runs=10, seconds=1.5, warmup_seconds=0.2, timeout_seconds=60)
     with device_with(python) as transport:
         found = bench.measure(transport, str(bundle[0]), bundle[1], settings, roots=Roots(sysfs=str(tmp_path / "sys")))
     assert found.energy is not None, found.unavailable
-    assert found.energy.idle_mw == pytest.approx(1000, rel=0.35)
+    assert found.energy.idle_mw == pytest.approx(1000, rel=0.1)
     assert found.energy.load_mw == pytest.approx(3000, rel=0.1)
     assert found.energy.samples >= 30
     assert found.energy.source == "hwmon (ina226), idle subtracted"
