@@ -150,7 +150,8 @@ def strided_slice(
 def _copy(
     dims: Sequence[int], in_steps: Sequence[int], out_steps: Sequence[int], in_offset: int = 0, out_offset: int = 0
 ) -> Copy:
-    return Copy(*_merged(dims, in_steps, out_steps), in_offset, out_offset)
+    sizes, reading, writing = _merged(dims, in_steps, out_steps)
+    return Copy(sizes, reading, writing, in_offset, out_offset)
 
 
 def _merged(dims: Sequence[int], *steps: Sequence[int]) -> list[Five]:
