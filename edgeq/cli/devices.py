@@ -81,8 +81,11 @@ def probe_command(device: str, as_json: bool) -> None:
     found = workflow.probe(device)
     if as_json:
         common.print_json(json.document(**found))
-    else:
-        common.show(terminal.table(device, ("", ""), terminal.flat(found)))
+        return
+    warnings = found.pop("warnings")
+    common.show(terminal.table(device, ("", ""), terminal.flat(found)))
+    for check in warnings:
+        common.say(common.warning(check), quiet=False)
 
 
 @command.command("trust")

@@ -76,14 +76,26 @@ def preflight(
     )
 
 
+def spoils(transport: Transport, *, roots: Roots = USUAL_ROOTS) -> tuple[Check, ...]:
+    """What would spoil measurements on a device now, whatever the bundle; raises a DeviceError."""
+    asked, told = _call(["--format", "", "--folder", transport.device.folder], transport, roots)
+    return readiness.warnings(told, asked)
+
+
 def ask(
     folder: str, manifest: Manifest, transport: Transport, manifest_sha256: str = "", roots: Roots = USUAL_ROOTS
 ) -> tuple[Asked, Ready]:
     """The runner's `preflight`, and what the bundle needs."""
-    words = ["preflight", "--format", manifest.format, "--folder", folder, "--manifest", manifest_sha256, *roots.argv()]
-    begun_s = time.time()
-    told = runner.call(transport, carried(transport, words), Ready, timeout_seconds=PREFLIGHT_SECONDS, stdin=carrier())
-    return replace(_needs(manifest), begun_s=begun_s, ended_s=time.time()), told
+    words = ["--format", manifest.format, "--folder", folder, "--manifest", manifest_sha256]
+    asked, told = _call(words, transport, roots)
+    return replace(_needs(manifest), begun_s=asked.begun_s, ended_s=asked.ended_s), told
+
+
+def _call(words: list[str], transport: Transport, roots: Roots) -> tuple[Asked, Ready]:
+    """The answer, and this host's time before and after."""
+    argv, begun_s = carried(transport, ["preflight", *words, *roots.argv()]), time.time()
+    told = runner.call(transport, argv, Ready, timeout_seconds=PREFLIGHT_SECONDS, stdin=carrier())
+    return Asked(begun_s=begun_s, ended_s=time.time()), told
 
 
 def _needs(manifest: Manifest) -> Asked:

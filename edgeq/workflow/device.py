@@ -216,11 +216,13 @@ def compose(
 
 
 def probe(device: str) -> dict[str, Any]:
-    """What a device really is: cpu, memory, runtimes, sensors."""
+    """What a device really is: cpu, memory, runtimes, sensors; `warnings` are what would spoil measurements now."""
+    from edgeq.lab import preflight
     from edgeq.lab import probe as probing
 
     with connected(devices.load(device)) as transport:
-        return dict(probing.probe(transport))
+        spoils = preflight.spoils(transport)  # first: what comes next is a load itself
+        return {**probing.probe(transport), "warnings": spoils}
 
 
 def host_key(device: str) -> HostKey:

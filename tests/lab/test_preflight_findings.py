@@ -317,6 +317,14 @@ def test_a_board_that_is_not_at_rest(bundle: tuple[Path, Manifest], tmp_path: Pa
     assert "time" not in said_so
 
 
+def test_a_probe_needs_no_bundle(tmp_path: Path) -> None:
+    lay(tmp_path / "sys", "devices/system/cpu/cpu0/cpufreq", scaling_governor="powersave")
+    with local.connect(HERE) as transport:
+        warned = preflight.spoils(transport, roots=Roots(sysfs=str(tmp_path / "sys")))
+    assert "governor" in {check.subject for check in warned}
+    assert not {"processor", "time"} & {check.subject for check in warned}
+
+
 def test_control_groups_limit_what_is_free(bundle: tuple[Path, Manifest], tmp_path: Path) -> None:
     sysfs, proc = tmp_path / "sys", tmp_path / "proc"
     lay(proc, ".", meminfo="MemAvailable: 4000000 kB")
