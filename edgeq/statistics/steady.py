@@ -143,15 +143,17 @@ def _changes(pieces: _Pieces, first: int, last: int, depth: int) -> list[tuple[i
 
 def _ramp(levels: Floats, least: int) -> tuple[int, int]:
     """(start, end) of the level, ramp, level that lies nearest to the levels in absolute distance."""
-    best, count = (np.inf, least, least), len(levels)
-    for start in range(least, count - least + 1):
-        low = np.median(levels[:start])
-        for end in range(start, count - least + 1):
-            high = np.median(levels[end:])
-            ramp = low + (high - low) * (np.arange(1, end - start + 1) / (end - start + 1))
-            cost = np.abs(levels - np.concatenate([np.full(start, low), ramp, np.full(count - end, high)])).sum()
-            best = min(best, (float(cost), start, end))
-    return best[1], best[2]
+    count = len(levels)
+    starts, ends = np.triu_indices(count + 1)
+    inside = (starts >= least) & (ends <= count - least)
+    starts, ends = starts[inside], ends[inside]
+    before = np.array([np.median(levels[: max(1, place)]) for place in range(count + 1)])
+    after = np.array([np.median(levels[min(place, count - 1) :]) for place in range(count + 1)])
+    done = (np.arange(count) - starts[:, None] + 1) / (ends - starts + 1)[:, None]
+    low, high = before[starts][:, None], after[ends][:, None]
+    costs = np.abs(levels - (low + (high - low) * np.clip(done, 0, 1))).sum(axis=1)
+    best = int(np.argmin(costs))
+    return int(starts[best]), int(ends[best])
 
 
 def _height(levels: Floats, sides: tuple[slice, slice]) -> float:
