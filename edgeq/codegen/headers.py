@@ -44,6 +44,11 @@ def structs() -> Mapping[str, Mapping[str, Field]]:
     return {name: dict(_fields(body)) for body, name in _STRUCT.findall(text)}
 
 
+def size_bytes(struct: str) -> int:
+    """Bytes of a struct of 8- and 16-bit integers, which needs no padding."""
+    return sum(int(re.sub(r"\D", "", field.type)) // 8 for field in structs()[struct].values())
+
+
 def _fields(body: str) -> Iterable[tuple[str, Field]]:
     for line in filter(None, (part.strip() for part in body.split(";"))):
         kind, names = line.removeprefix("const ").split(maxsplit=1)

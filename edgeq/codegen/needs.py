@@ -104,7 +104,7 @@ def _integer(operator: Operator, name: str) -> int:
 
 ELEMENTWISE = (
     *("ADD", "SUB", "MUL", "MAXIMUM", "MINIMUM", "PRELU", "LOGISTIC", "TANH", "HARD_SWISH", "RELU", "RELU6"),
-    *("RELU_N1_TO_1", "RELU_0_TO_1", "LEAKY_RELU", "ELU", "ABS", "NEG", "QUANTIZE", "SOFTMAX"),
+    *("RELU_N1_TO_1", "LEAKY_RELU", "QUANTIZE", "SOFTMAX"),
 )
 RULES: Mapping[str, Rule] = {
     "CONV_2D": _convolution,

@@ -40,7 +40,7 @@ class Constants:
         if key not in self._known:
             name = self._known[key] = f"t{len(self._known)}"
             count = len(content) if table.struct else content.size
-            self.size_bytes += content.nbytes
+            self.size_bytes += count * headers.size_bytes(table.struct) if table.struct else content.nbytes
             rows = _structured(content) if table.struct else map(_number, content.ravel().tolist())
             self.lines.append(f"static const {table.c_type} {name}[{count}] = {{\n{_wrapped(rows)}\n}};")
         return self._known[key]

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import TypeAlias
 
 from edgeq.codegen import headers
-from edgeq.codegen.lowering import layers, moves, pools
+from edgeq.codegen.lowering import activations, arithmetic, layers, moves, pools, reductions, resize
 from edgeq.codegen.lowering.operands import Operands
 from edgeq.codegen.network import Network
 from edgeq.codegen.program import Step
@@ -24,6 +24,38 @@ LOWERINGS: Mapping[str, tuple[int, Lowering]] = {
     "RESHAPE": (2, moves.same_bytes),
     "SQUEEZE": (2, moves.same_bytes),
     "EXPAND_DIMS": (1, moves.same_bytes),
+    "TRANSPOSE": (6, moves.transpose),
+    "SLICE": (6, moves.slice_),
+    "STRIDED_SLICE": (8, moves.strided_slice),
+    "SPLIT": (4, moves.split),
+    "SPLIT_V": (3, moves.split_v),
+    "UNPACK": (4, moves.unpack),
+    "CONCATENATION": (5, moves.concatenate),
+    "PACK": (4, moves.pack),
+    "PAD": (5, moves.pad),
+    "PADV2": (5, moves.pad),
+    "GATHER": (7, moves.gather),
+    "ADD": (5, arithmetic.add),
+    "SUB": (6, arithmetic.subtract),
+    "MUL": (7, arithmetic.multiply),
+    "MAXIMUM": (4, arithmetic.maximum),
+    "MINIMUM": (4, arithmetic.minimum),
+    "PRELU": (1, arithmetic.prelu),
+    "MEAN": (3, reductions.mean),
+    "REDUCE_MAX": (3, reductions.largest),
+    "ARG_MAX": (3, reductions.arg_max),
+    "LOGISTIC": (3, activations.logistic),
+    "TANH": (3, activations.tanh),
+    "HARD_SWISH": (1, activations.hard_swish),
+    "RELU": (3, activations.relu),
+    "RELU6": (3, activations.relu6),
+    "RELU_N1_TO_1": (1, activations.relu_n1),
+    "LEAKY_RELU": (2, activations.leaky_relu),
+    "QUANTIZE": (3, activations.quantize),
+    "DEQUANTIZE": (6, activations.dequantize),
+    "CAST": (6, activations.cast),
+    "RESIZE_NEAREST_NEIGHBOR": (4, resize.nearest),
+    "RESIZE_BILINEAR": (4, resize.bilinear),
     "SOFTMAX": (3, pools.softmax),
 }
 """By operator: the newest version whose meaning is known here, and how it is lowered."""

@@ -37,7 +37,7 @@ def depthwise(at: Operands) -> Step:
     window = _window(at, image, weights.shape[1:3], weights.shape[3])
     channels_first = np.moveaxis(weights[0], 2, 0)
     if weights.shape[3] != image[3]:
-        packed = layouts.pack_conv(layouts.multiplied_depthwise(weights), image[3])
+        packed = layouts.pack_conv(layouts.multiplied_depthwise(weights, image[3]), image[3])
         return _convolution(at, window, channels_first, packed, image[3], axis=3)
     output, bias, is_narrow = _output(at, at.index(0), 2, channels_first, multipliers.conv, axis=3)
     arguments = (at.read(0), Table(layouts.pack_depthwise(weights)), Table(bias), at.written())
@@ -51,7 +51,8 @@ def transpose_conv(at: Operands) -> Step:
     output = at.net.shape(at.output())
     if weights.shape[3] != image[3] or len(output) != 4 or output[3] != weights.shape[0] or output[0] != image[0]:
         raise at.refused(f"has weights of shape {list(weights.shape)} between {list(image)} and {list(output)}")
-    window = _fitting(at, lambda: geometry.transposed(at.operator, image, output, weights.shape[1:3]))
+    with at.scaling():
+        window = geometry.transposed(at.operator, image, output, weights.shape[1:3])
     made, bias, is_narrow = _output(at, at.index(2), 3, weights, multipliers.conv)
     params = _params(at, at.index(2), window, 1, made)
     arguments = (at.read(2), Table(np.ascontiguousarray(weights)), Table(bias), at.written())
@@ -98,16 +99,10 @@ def _weights(at: Operands, rank: int) -> NDArray[Any]:
 
 
 def _window(at: Operands, image: Shape, kernel: Sequence[int], out_c: int) -> Window:
-    window = _fitting(at, lambda: geometry.window(at.operator, image, (kernel[0], kernel[1]), out_c))
+    with at.scaling():
+        window = geometry.window(at.operator, image, (kernel[0], kernel[1]), out_c)
     at.wants_shape(at.output(), (image[0], window.out_h, window.out_w, out_c))
     return window
-
-
-def _fitting(at: Operands, make: Callable[[], Window]) -> Window:
-    try:
-        return make()
-    except ValueError as error:
-        raise at.refused(str(error)) from error
 
 
 def _params(at: Operands, image: int, window: Window, groups: int, output: Struct) -> Struct:
@@ -126,7 +121,8 @@ def _output(
     if len(grid.scales) not in (1, channels) or (len(grid.scales) > 1 and grid.axis != axis):
         raise at.refused(f"has {len(grid.scales)} scales along axis {grid.axis} of its weights")
     bias = _bias(at, bias_place, channels)
-    made = _multipliers(at, lambda: make(at.scale(image), grid.scales, at.scale(output)))
+    with at.scaling():
+        made = make(at.scale(image), grid.scales, at.scale(output))
     low, high = clamp(at, output)
     fields: dict[str, Value] = {
         "multiplier": Table(np.array([one.mantissa for one in made], np.int32)),
@@ -147,13 +143,6 @@ def _bias(at: Operands, place: int, channels: int) -> NDArray[np.int32]:
     if values.dtype != np.int32 or values.size != channels:
         raise at.refused(f"has a bias of {values.size} {values.dtype} for {channels} channels")
     return np.ascontiguousarray(values.ravel(), np.int32)
-
-
-def _multipliers(at: Operands, make: Callable[[], list[Multiplier]]) -> list[Multiplier]:
-    try:
-        return make()
-    except ValueError as error:
-        raise at.refused(f"cannot be scaled: {error}") from error
 
 
 def clamp(at: Operands, output: int) -> tuple[int, int]:

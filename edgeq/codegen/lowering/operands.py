@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from edgeq.codegen.network import Array, Network
@@ -20,6 +22,14 @@ class Operands:
     def refused(self, why: str) -> BuildError:
         """`operator 3 (CONV_2D) ...`: the one error for what has no kernel."""
         return BuildError(f"operator {self.operator.index} ({self.operator.type}) {why}", where=self.net.graph.path)
+
+    @contextlib.contextmanager
+    def scaling(self) -> Iterator[None]:
+        """Turn what the twins of the kernels refuse into the error for this operator."""
+        try:
+            yield
+        except ValueError as error:
+            raise self.refused(f"cannot be computed in integers: {error}") from error
 
     def has(self, place: int) -> bool:
         return place < len(self.operator.inputs) and self.operator.inputs[place] >= 0

@@ -23,11 +23,9 @@ def _pool(at: Operands, function: str) -> Step:
     if at.scale(image) != at.scale(output) or at.zero_point(image) != at.zero_point(output):
         raise at.refused("changes the scale between input and output, which its kernel does not")
     shape = at.net.shape(image)
-    try:
-        kernel = at.number("filter_height"), at.number("filter_width")
+    kernel = at.number("filter_height"), at.number("filter_width")
+    with at.scaling():
         window = geometry.window(at.operator, shape, kernel, shape[3])
-    except ValueError as error:
-        raise at.refused(str(error)) from error
     at.wants_shape(output, (shape[0], window.out_h, window.out_w, shape[3]))
     low, high = clamp(at, output)
     fields = {name: size for name, size in window._asdict().items() if name in _SIZES}
@@ -48,9 +46,7 @@ def softmax(at: Operands) -> Step:
         raise at.refused("has an output whose scale is not 1/256 with zero point -128")
     shape = at.net.shape(source)
     depth = shape[-1] if shape else 1
-    try:
+    with at.scaling():
         made = multipliers.softmax(at.scale(source), at.real("beta", 1.0))
-    except ValueError as error:
-        raise at.refused(f"cannot be scaled: {error}") from error
     params = Struct("eq_softmax_params", {"rows": math.prod(shape) // depth, "depth": depth, **made._asdict()})
     return Step(calls=(Call("eq_softmax_s8", (params, at.read(0), at.written())),))
