@@ -146,6 +146,7 @@ def measurement(found: Measurement) -> Document:
         "memory_bytes": plain(found.memory_bytes),
         "energy_mj": found.energy.per_inference_mj if found.energy else None,
         "energy": plain(found.energy),
+        "preflight": plain(found.preflight),
         "parity": plain(found.parity),
         "warmup": plain(found.warmup),
         "steadiness": plain(found.steadiness),
