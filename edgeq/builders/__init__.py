@@ -76,16 +76,18 @@ def write_contract(place: Path, quantized: QuantizedModel) -> None:
     store.write(place / "quantized.json", dataclasses.replace(quantized, float_path=Path(quantized.float_path).name))
 
 
-def write_golden(path: Path, model: Path, runtime: str, samples: Iterable[Sequence[Array]], **settings: object) -> int:
+def write_golden(
+    path: Path, model: Path, runtime: str, samples: Iterable[Sequence[Array]], session: Session | None = None
+) -> int:
     """Run the samples on the host and keep inputs and outputs as stored values, vectors on the first axis.
 
-    `settings` go to the runtime's `open`, such as `kernels="reference"` for what a microcontroller computes.
+    `session` runs them instead of `runtime` where the device computes otherwise than that.
     """
     import numpy as np
 
     from edgeq.runtimes import encode
 
-    session = cast("Session", backends.find("runtimes", runtime).open(model, **settings))
+    session = session or cast("Session", backends.find("runtimes", runtime).open(model))
     inputs = [
         [encode(port, real) for port, real in zip(session.inputs, sample, strict=True)] for sample in at_least(samples)
     ]

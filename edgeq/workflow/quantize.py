@@ -35,7 +35,7 @@ LATER_STAGES = (
 )
 
 
-BUILDERS = {"litert": "linux", "onnxruntime": "linux", "vela": "ethosu"}
+BUILDERS = {"litert": "linux", "onnxruntime": "linux", "vela": "ethosu", "tflite-micro": "mcu"}
 """Modules of `edgeq.builders` by the runtime that a plan takes."""
 
 Pack = Callable[..., Bundle]
@@ -260,6 +260,8 @@ def _builder(target: Target, runtime: str) -> Pack:
     if runtime == "vela":
         tools.find("vela")
         pack = functools.partial(pack, accelerator=target.accelerator)
+    if BUILDERS[runtime] == "mcu":
+        pack = functools.partial(pack, target=target)
     return cast("Pack", pack)
 
 

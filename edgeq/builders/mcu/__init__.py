@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from edgeq import builders, store
 from edgeq.builders.mcu import files, machines
-from edgeq.codegen import generate, headers
+from edgeq.codegen import generate, headers, reference
 from edgeq.errors import BuildError
 from edgeq.types import Bundle, Manifest, QuantizedModel, Target
 
@@ -53,7 +53,8 @@ def _fill(
     model = builders.copy_model(place, quantized, folder)
     compiled = generate.compile_model(model)
     _check_ram(compiled, target)
-    vectors = builders.write_golden(place / "golden.npz", model, "litert", samples, kernels="reference")
+    oracle = reference.open(model)
+    vectors = builders.write_golden(place / "golden.npz", model, "litert", samples, oracle)
     builders.write_contract(place, quantized)
     write_firmware(place, compiled, quantized, target, name)
     manifest = builders.describe(place, quantized, name, model=model.name, entry_point="model.c", vectors=vectors)
