@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import socket
+import sqlite3
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -97,7 +98,7 @@ def explained(url: URL) -> Iterator[None]:
     """Turn the database's refusals into HistoryError: one line, no secret."""
     try:
         yield
-    except SQLAlchemyError as error:
+    except (SQLAlchemyError, sqlite3.Error) as error:
         told = str(getattr(error, "orig", None) or error)
         where = shown(url)
         for sign, reason, hint in _REASONS:
@@ -187,11 +188,19 @@ def _create_file(url: URL, path: Path) -> None:
         if path.is_file() and path.stat().st_size:
             return
         with store.replacing(path) as temporary:
-            engine = _engine(url.set(database=str(temporary)))
-            with engine.connect() as connection:
-                driver: Any = connection.connection.dbapi_connection
-                driver.execute("PRAGMA journal_mode=WAL")
-            _update(engine, url)
+            _create(_engine(url.set(database=str(temporary))), url, temporary)
+
+
+def _create(engine: Engine, url: URL, path: Path) -> None:
+    """Tables first: a file in write-ahead mode may have its content in another one."""
+    try:
+        _update(engine, url)
+        with engine.connect() as connection:
+            driver: Any = connection.connection.dbapi_connection
+            driver.execute("PRAGMA journal_mode=WAL")
+    finally:
+        for ending in ("-journal", "-wal", "-shm"):
+            path.with_name(path.name + ending).unlink(missing_ok=True)
 
 
 def _update(engine: Engine, url: URL) -> None:

@@ -167,13 +167,6 @@ def postgresql_server() -> Iterator[Server]:
 
 
 @pytest.fixture
-def own_server() -> Iterator[Server]:
-    """A server that the test may kill."""
-    with _running() as server:
-        yield server
-
-
-@pytest.fixture
 def postgresql(postgresql_server: Server, monkeypatch: pytest.MonkeyPatch) -> str:
     """An empty database on the server, named by EDGEQ_DB."""
     postgresql_server.ask("DROP SCHEMA public CASCADE; CREATE SCHEMA public")

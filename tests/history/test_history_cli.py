@@ -55,7 +55,9 @@ def slowed(folder: Path, into: Path, factor: float) -> Path:
     assert found.latency_ms is not None
     samples = tuple(round(one * factor) for one in found.latency_samples_ns)
     latency = replace(found.latency_ms, p50=found.latency_ms.p50 * factor)
-    store.write(into / "measurement.json", replace(found, latency_samples_ns=samples, latency_ms=latency))
+    beside = found.speedup and replace(found.speedup, quantized_p50_ms=found.speedup.quantized_p50_ms * factor)
+    changed = replace(found, latency_samples_ns=samples, latency_ms=latency, speedup=beside)
+    store.write(into / "measurement.json", changed)
     return into
 
 

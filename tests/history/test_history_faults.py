@@ -195,6 +195,38 @@ def test_a_file_in_a_folder_that_cannot_be_written_is_told(tmp_path: Path, repor
     assert "Traceback" not in ran.stderr
 
 
+_FULL = """
+import resource, sys
+from edgeq import history, store, types
+from edgeq.errors import OutputError
+from pathlib import Path
+report = store.read(Path(sys.argv[1]), types.Report)
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), int(sys.argv[2])))
+try:
+    history.record(report)
+except OutputError as error:
+    print(error.message)
+"""
+
+
+@pytest.mark.parametrize(("before", "limit_bytes"), [(0, 1000), (0, 8192), (10, 3000)])
+def test_a_disk_that_takes_no_more_is_told_and_nothing_is_lost(
+    sqlite: Path, tmp_path: Path, reports: Reports, before: int, limit_bytes: int
+) -> None:
+    """By a limit on the size of files: at the new file, its tables, a row."""
+    for number in range(before):
+        history.record(reports(number))
+    store.write(tmp_path / "report.json", reports(99))
+    argv = [sys.executable, "-c", _FULL, str(tmp_path / "report.json"), str(limit_bytes)]
+    ran = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+    assert ran.returncode == 0, ran.stderr
+    assert "disk" in ran.stdout or "cannot write" in ran.stdout, ran.stdout
+    assert len(history.find()) == before
+    history.record(reports(99))
+    assert len(history.find()) == before + 1
+    assert sorted(path.name for path in sqlite.parent.iterdir()) == [".history.sqlite.lock", "history.sqlite"]
+
+
 @pytest.mark.parametrize(
     ("url", "told"),
     [
@@ -313,29 +345,29 @@ def test_a_socket_s_folder_and_short_schemes_work(
 
 
 def test_a_server_that_dies_is_told_and_nothing_is_lost(
-    monkeypatch: pytest.MonkeyPatch, own_server: Any, reports: Reports, edgeq: Edgeq
+    postgresql: str, postgresql_server: Any, reports: Reports, edgeq: Edgeq
 ) -> None:
-    monkeypatch.setenv("EDGEQ_DB", own_server.url("postgres"))
     kept = [history.record(reports(number)) for number in range(3)]
     with pytest.raises(HistoryError) as died, database.opened(write=True) as connection:
         connection.execute(sqlalchemy.delete(tables.runs))
-        own_server.stop(signal.SIGQUIT)
+        postgresql_server.stop(signal.SIGQUIT)
         connection.execute(sqlalchemy.select(tables.runs.c.id)).all()
     assert "Traceback" not in died.value.message
     assert "no server answers there" in _ended_within(10, edgeq).error
-    own_server.start()
+    postgresql_server.start()
     assert [run.id for run in history.find()] == kept[::-1]
     assert history.record(reports(3)) not in kept
 
 
-def test_a_server_that_freezes_is_left(monkeypatch: pytest.MonkeyPatch, own_server: Any, reports: Reports) -> None:
-    monkeypatch.setenv("EDGEQ_DB", own_server.url("postgres"))
+def test_a_server_that_freezes_is_left(
+    monkeypatch: pytest.MonkeyPatch, postgresql: str, postgresql_server: Any, reports: Reports
+) -> None:
     kept = history.record(reports(1))
     monkeypatch.setattr(database, "ANSWER_SECONDS", 2.0)
     frozen: list[int] = []
     try:
         with pytest.raises(HistoryError, match="does not answer"), database.opened(write=True) as connection:
-            frozen = [own_server.process.pid, *descendants(own_server.process.pid)]
+            frozen = [postgresql_server.process.pid, *descendants(postgresql_server.process.pid)]
             for pid in frozen:
                 os.kill(pid, signal.SIGSTOP)
             connection.execute(sqlalchemy.delete(tables.runs))
