@@ -379,11 +379,23 @@ def test_holds(desk: Path) -> None:
     assert workflow.holds(dataclasses.replace(found, accuracy=None))
 
 
-@pytest.mark.parametrize(("target", "what"), [("stm32h743", "tflite-micro"), ("rp2350", "tflite-micro")])
+def test_a_microcontroller_gets_c(desk: Path) -> None:
+    """From the float model: C, the kernels that it needs and what builds them."""
+    words = (desk / "conv.tflite", "stm32h743", str(desk / "dataset.yaml"))
+    _, bundle = workflow.build(*words, output=desk / "out")
+    assert bundle is not None
+    assert bundle.manifest.runtime == "tflite-micro"
+    kept = {entry.path for entry in bundle.manifest.files}
+    assert {"model.c", "model.h", "io.h", "Makefile", "kernels/eq_conv2d.c", "golden.npz", "tflm/resolver.h"} <= kept
+
+
+@pytest.mark.parametrize(("target", "what"), [("rk3588", "rknn"), ("rk3566", "rknn")])
 def test_a_runtime_without_a_builder_is_told_before_the_work(desk: Path, target: str, what: str) -> None:
     """Its INT8 model can be had, its bundle cannot."""
     steps: list[str] = []
-    words = (desk / "mlp.tflite", target, str(desk / "flat" / "dataset.yaml"))
+    samples = desk / "dataset.yaml"
+    samples.write_text(samples.read_text().replace("array: x}", "array: x, transpose: [2, 0, 1]}"))
+    words = (models.conv_onnx(desk), target, str(samples))
     with pytest.raises(BuildError, match=f"for {what}, but builds no bundle") as caught:
         workflow.build(*words, output=desk / "out", progress=lambda step, *_: steps.append(step))
     assert "edgeq quantize" in (caught.value.hint or "")
