@@ -199,7 +199,7 @@ def test_scores_on_the_device(base: Report) -> None:
 def test_the_speed_up_over_float_is_shown(base: Report) -> None:
     def sped(ratio: float) -> Report:
         return changed(base, speedup=types.Speedup(ratio=ratio, low=ratio, high=ratio, float_p50_ms=8.0,
-                                                   quantized_p50_ms=4.0, rounds=5))  # fmt: skip
+                                                   quantized_p50_ms=4.0, rounds=5, seconds=1.0))  # fmt: skip
 
     found = row(comparison.compare(sped(2.0), sped(1.5), names=NAMES), "speed-up over float")
     assert (found.before, found.after, found.change, found.answer) == (2.0, 1.5, -0.25, "shown")
@@ -209,7 +209,7 @@ def beside_float(base: Report, p50_ms: float, again_ms: float) -> Report:
     """A session that measured the quantized model twice: by itself, and in turn with the float model."""
     assert base.measurement is not None
     speedup = types.Speedup(
-        ratio=2.0, low=1.9, high=2.1, float_p50_ms=2 * again_ms, quantized_p50_ms=again_ms, rounds=9
+        ratio=2.0, low=1.9, high=2.1, float_p50_ms=2 * again_ms, quantized_p50_ms=again_ms, rounds=9, seconds=1.0
     )
     return replace(base, measurement=replace(with_latency(base.measurement, series(p50_ms)), speedup=speedup))
 
