@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -60,10 +61,17 @@ def find(name: str) -> Found:
 
 
 def _of_folder(folder: Path) -> Report:
-    """What stage files there are; report.json alone where somebody sent only that."""
-    if not any((folder / name).is_file() for name in _STAGES) and (folder / "report.json").is_file():
-        return store.read(folder / "report.json", Report)
-    return report_of_stages(folder)
+    """What stage files there are; `profile -o` and fleets leave the conversion's part in report.json only."""
+    path = folder / "report.json"
+    whole = store.read(path, Report) if path.is_file() else None
+    if whole is not None and not any((folder / name).is_file() for name in _STAGES):
+        return whole
+    found = report_of_stages(folder)
+    if whole is None or whole.measurement != found.measurement:
+        return found
+    bundle = found.bundle or whole.bundle
+    model = found.model if found.bundle or found.quantized else whole.model
+    return replace(found, model=model, bundle=bundle, quantized=found.quantized or whole.quantized)
 
 
 def find_baseline(after: Found, which: str) -> Found:

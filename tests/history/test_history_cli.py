@@ -125,6 +125,18 @@ def test_compared_with_its_baseline(edgeq: Edgeq, run: Path, tmp_path: Path) -> 
     assert edgeq("compare", again, "--baseline", slow).code == 0
 
 
+def test_what_profile_leaves_in_another_folder_is_the_same_model(edgeq: Edgeq, run: Path, tmp_path: Path) -> None:
+    ran = edgeq("profile", run / "bundle", "-d", "local:", "-o", tmp_path / "p", "-q", "--no-float", *QUICK)
+    assert ran.code == 0, ran.err
+    assert not (tmp_path / "p" / "quantized.json").exists()
+    document = edgeq("compare", tmp_path / "p", "--baseline", "last", "--json").document
+    assert document["before"]["name"] == history.find()[1].id
+    assert {"latency p50", "size", "top1", "parity"} <= {one["quantity"] for one in document["differences"]}
+    stale = replace(store.read(run / "report.json", types.Report), model="another")
+    store.write(tmp_path / "p" / "report.json", stale)
+    assert edgeq("compare", tmp_path / "p", tmp_path / "p", "--json").document["before"]["model"] != "another"
+
+
 def test_a_baseline_is_of_the_same_model_target_and_device(edgeq: Edgeq, run: Path, reports: Reports) -> None:
     history.record(reports(1))
     assert edgeq("compare", run, "--baseline", "last").code == 1
