@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import io
 import json
+import os
+import pty
+import re
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -276,6 +282,26 @@ def test_the_table_fits_on_the_terminal() -> None:
     assert len(text.splitlines()) <= 12
     assert "last" in text
     assert "60 ok, 1 error" in text
+
+
+def test_a_terminal_shows_it_live(lab: Path, made: Path) -> None:
+    ours, theirs = pty.openpty()
+    words = ["profile", made / "out/bundle", "-d", "lab", "-d", AWAY, "-o", "out", *QUICK]
+    environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "100", "LINES": "30"}
+    argv = [sys.executable, "-m", "edgeq", *map(str, words)]
+    with subprocess.Popen(argv, stdin=theirs, stdout=theirs, stderr=theirs, env=environment) as process:
+        os.close(theirs)
+        seen = b""
+        with contextlib.suppress(OSError):  # the terminal is gone when the process is
+            while piece := os.read(ours, 4096):
+                seen += piece
+    os.close(ours)
+    text = seen.decode(errors="replace")
+    assert process.returncode == 4, text
+    assert "Traceback" not in text
+    assert re.search(r"device +step +result", text)
+    assert "to do" in text
+    assert text.rstrip().splitlines()[-1].startswith(("error: ", "  hint: "))
 
 
 def test_followed_rows_know_step_and_end() -> None:

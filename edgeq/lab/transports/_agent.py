@@ -515,7 +515,7 @@ def lease(link: Link, job: dict[str, Any]) -> dict[str, Any]:
     holder = acquire(link, path, mine, job["wait_seconds"])
     if holder is not None:
         return seen(holder)
-    link.send(b"O", b"{}")
+    link.send(b"O", json.dumps({"home": os.getcwd()}).encode())
     while True:
         try:
             if link.inbox.get(timeout=RENEW_SECONDS)[0] == b"E":

@@ -211,7 +211,8 @@ class AgentTransport:
             told = answer(payload)
             if kind == b"R":
                 raise Held(told)
-            if not told:
+            if "holder" not in told:
+                self._home = str(told.get("home"))  # asked for next by whoever measures: one program less to start
                 return
             waiting(told)
 
