@@ -173,10 +173,11 @@ Rows = tuple[
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Beside:
-    """Float and quantized model in turn: medians of their blocks in ns, float first."""
+    """Float and quantized model in turn: medians of their blocks in ns, float first; `seconds` is how long it took."""
 
     rounds: Annotated[tuple[tuple[Nanoseconds, Nanoseconds], ...], Len(1, 1000)]
     batches: tuple[Annotated[int, Interval(ge=1, le=10**6)], Annotated[int, Interval(ge=1, le=10**6)]]
+    seconds: Annotated[float, Interval(ge=0, le=1e6)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

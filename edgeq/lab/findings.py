@@ -151,6 +151,7 @@ def speedup(told: Beside) -> Speedup:
         float_p50_ms=float(np.median(rounds[:, 0])),
         quantized_p50_ms=float(np.median(rounds[:, 1])),
         rounds=len(told.rounds),
+        seconds=told.seconds,
     )
 
 

@@ -125,7 +125,10 @@ class Steadiness:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Speedup:
-    """Float over quantized, measured in turn: above 1 the quantized model is faster. The interval is at 95 %."""
+    """Float over quantized, measured in turn: above 1 the quantized model is faster. The interval is at 95 %.
+
+    `seconds` is how long both ran, warm-up included.
+    """
 
     ratio: float
     low: float | None
@@ -133,6 +136,7 @@ class Speedup:
     float_p50_ms: float
     quantized_p50_ms: float
     rounds: int
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,7 +19,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import calibrating
+import fleet
 import latency
+import latency_rows
 import predicted
 import tables
 from measuring import EDGEQ, ROOT, SHARED, Ran, Row, in_turn, median_seconds, peak_bytes, run
@@ -45,12 +47,12 @@ def main() -> int:
 
 
 def _rows(scratch: Path) -> Iterator[Row]:
-    comparisons: list[Callable[[Path], Iterator[Row]]] = [_help, _deploy, _latency]
+    comparisons: list[Callable[[Path], Iterator[Row]]] = [_help, _deploy, _latency, latency_rows.rows]
     if MOBILENET.is_dir():
         comparisons += [_plan, _quantize, _percentile, _memory, calibrating.rows, _predicted]
     else:
         sys.stderr.write(f"left out: planning and quantization of mobilenet_v2, because {MOBILENET} is absent\n")
-    comparisons.append(_tables)
+    comparisons += [_tables, fleet.rows]
     for compare in comparisons:
         for row in compare(scratch):
             sys.stderr.write(f"{row.what}: {_ours(row)}, {_beside(row)}\n")

@@ -67,7 +67,7 @@ BENCH: dict[str, Any] = {
     },
     "memory": {"peak_rss": 3, "pss": 1, "cgroup_peak": 1, "floor_rss": 1, "model_rss": 2, "model_file": 1},
     "watched": [[0, 1_500_000_000, 50.0, 0, None, 0.1]],
-    "beside": {"rounds": [[2_000_000 + n, 1_000_000] for n in range(8)], "batches": [1, 1]},
+    "beside": {"rounds": [[2_000_000 + n, 1_000_000] for n in range(8)], "batches": [1, 1], "seconds": 1.0},
     "operators": {
         "operators": [{"operator": "CONV", "name": "conv1", "placement": "CPU", "count": 1, "ns": 7}],
         "runs": 30,

@@ -63,7 +63,7 @@ def take_parts(folder, settings, roots, bundle, unavailable):
         unavailable["speedup"] = "the bundle carries no float model"
     else:
         told = part("beside", folder, settings, roots, unavailable, ("speedup",))
-        found["beside"] = {"rounds": told["rounds"], "batches": told["batches"]} if told else None
+        found["beside"] = {name: told[name] for name in ("rounds", "batches", "seconds")} if told else None
     if settings.get("operators"):
         told = part("operators", folder, settings, roots, unavailable, ("operators",))
         found["operators"] = {name: told[name] for name in ("operators", "runs", "left_out")} if told else None

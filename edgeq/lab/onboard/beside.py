@@ -68,10 +68,11 @@ def run(folder, settings, roots, clock=timing.CLOCK):
     other = Float(bundle, path, name, threads)
     pairs = [(other, other.reals(inputs, bundle.inputs)), (Session(bundle, name, threads), inputs)]
     guard("running the models", lambda: [timing.first_ns(session, arrays, clock) for session, arrays in pairs])
+    begun_ns = clock()
     warm = settings.get("warmup_seconds", 0.5) * _WARM_SHARE
     batches = [timing.warm_up(session, arrays, warm, clock)[0] for session, arrays in pairs]
     rounds = interleave(pairs, batches, settings.get("seconds", 1.0), clock, random.Random(0))
-    events.emit("result", rounds=rounds, batches=batches)
+    events.emit("result", rounds=rounds, batches=batches, seconds=(clock() - begun_ns) / 1e9)
 
 
 def refuse_little_memory(path, roots):
