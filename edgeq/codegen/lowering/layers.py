@@ -4,19 +4,29 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgeq.codegen import geometry, layouts, multipliers
 from edgeq.codegen.layouts import Window
+from edgeq.codegen.lowering.channels import Channels, settle
 from edgeq.codegen.lowering.operands import Operands
 from edgeq.codegen.multipliers import Multiplier
 from edgeq.codegen.program import Call, Scratch, Step, Struct, Table, Value
 from edgeq.types import Shape
 
 Multipliers = Callable[[float, Sequence[float], float], list[Multiplier]]
+
+
+class _Made(NamedTuple):
+    """How accumulators become outputs, weights (channels first), biases, whether accumulators stay narrow."""
+
+    output: Struct
+    weights: NDArray[Any]
+    bias: NDArray[np.int32]
+    is_narrow: bool
 
 
 def conv(at: Operands) -> Step:
@@ -26,7 +36,8 @@ def conv(at: Operands) -> Step:
         raise at.refused(f"has weights of shape {list(weights.shape)} over {image[3]} channels")
     window = _window(at, image, weights.shape[1:3], weights.shape[0])
     groups = image[3] // weights.shape[3]
-    return _convolution(at, window, weights, layouts.pack_conv(weights, groups), groups)
+    made = _made(at, at.index(0), 2, weights, multipliers.conv)
+    return _convolution(at, window, made, layouts.pack_conv(made.weights, groups), groups)
 
 
 def depthwise(at: Operands) -> Step:
@@ -35,14 +46,14 @@ def depthwise(at: Operands) -> Step:
     if weights.shape[0] != 1 or weights.shape[3] % image[3]:
         raise at.refused(f"has weights of shape {list(weights.shape)} over {image[3]} channels")
     window = _window(at, image, weights.shape[1:3], weights.shape[3])
-    channels_first = np.moveaxis(weights[0], 2, 0)
+    made = _made(at, at.index(0), 2, np.moveaxis(weights[0], 2, 0), multipliers.conv, axis=3)
+    weights = np.moveaxis(made.weights, 0, 2)[np.newaxis]
     if weights.shape[3] != image[3]:
         packed = layouts.pack_conv(layouts.multiplied_depthwise(weights, image[3]), image[3])
-        return _convolution(at, window, channels_first, packed, image[3], axis=3)
-    output, bias, is_narrow = _output(at, at.index(0), 2, channels_first, multipliers.conv, axis=3)
-    arguments = (at.read(0), Table(layouts.pack_depthwise(weights)), Table(bias), at.written())
-    params = _params(at, at.index(0), window, 1, output)
-    return Step(calls=(Call("eq_depthwise_conv2d_s8", (params, *arguments)),), is_narrow=is_narrow)
+        return _convolution(at, window, made, packed, image[3])
+    arguments = (at.read(0), Table(layouts.pack_depthwise(weights)), Table(made.bias), at.written())
+    params = _params(at, at.index(0), window, 1, made.output)
+    return Step(calls=(Call("eq_depthwise_conv2d_s8", (params, *arguments)),), is_narrow=made.is_narrow)
 
 
 def transpose_conv(at: Operands) -> Step:
@@ -53,10 +64,10 @@ def transpose_conv(at: Operands) -> Step:
         raise at.refused(f"has weights of shape {list(weights.shape)} between {list(image)} and {list(output)}")
     with at.scaling():
         window = geometry.transposed(at.operator, image, output, weights.shape[1:3])
-    made, bias, is_narrow = _output(at, at.index(2), 3, weights, multipliers.conv)
-    params = _params(at, at.index(2), window, 1, made)
-    arguments = (at.read(2), Table(np.ascontiguousarray(weights)), Table(bias), at.written())
-    return Step(calls=(Call("eq_transpose_conv_s8", (params, *arguments)),), is_narrow=is_narrow)
+    made = _made(at, at.index(2), 3, weights, multipliers.conv)
+    params = _params(at, at.index(2), window, 1, made.output)
+    arguments = (at.read(2), Table(np.ascontiguousarray(made.weights)), Table(made.bias), at.written())
+    return Step(calls=(Call("eq_transpose_conv_s8", (params, *arguments)),), is_narrow=made.is_narrow)
 
 
 def dense(at: Operands) -> Step:
@@ -68,20 +79,17 @@ def dense(at: Operands) -> Step:
     values = math.prod(at.shape(0))
     if values % in_c or math.prod(at.net.shape(at.output())) != values // in_c * out_c:
         raise at.refused(f"multiplies {list(at.shape(0))} with weights of shape {list(weights.shape)}")
-    output, bias, is_narrow = _output(at, at.index(0), 2, weights, multipliers.dense)
+    made = _made(at, at.index(0), 2, weights, multipliers.dense)
     fields = {"batches": values // in_c, "in_c": in_c, "out_c": out_c, "in_offset": -at.zero_point(at.index(0))}
-    params = Struct("eq_fully_connected_params", {**fields, "out": output})
-    arguments = (at.read(0), Table(layouts.pack_dense(weights)), Table(bias), at.written(), Scratch())
-    return Step(calls=(Call("eq_fully_connected_s8", (params, *arguments)),), is_narrow=is_narrow)
+    params = Struct("eq_fully_connected_params", {**fields, "out": made.output})
+    arguments = (at.read(0), Table(layouts.pack_dense(made.weights)), Table(made.bias), at.written(), Scratch())
+    return Step(calls=(Call("eq_fully_connected_s8", (params, *arguments)),), is_narrow=made.is_narrow)
 
 
-def _convolution(
-    at: Operands, window: Window, weights: NDArray[Any], packed: NDArray[np.int8], groups: int, axis: int = 0
-) -> Step:
-    output, bias, is_narrow = _output(at, at.index(0), 2, weights, multipliers.conv, axis=axis)
-    params = _params(at, at.index(0), window, groups, output)
-    arguments = (at.read(0), Table(packed), Table(bias), at.written(), Scratch())
-    return Step(calls=(Call("eq_conv2d_s8", (params, *arguments)),), is_narrow=is_narrow)
+def _convolution(at: Operands, window: Window, made: _Made, packed: NDArray[np.int8], groups: int) -> Step:
+    params = _params(at, at.index(0), window, groups, made.output)
+    arguments = (at.read(0), Table(packed), Table(made.bias), at.written(), Scratch())
+    return Step(calls=(Call("eq_conv2d_s8", (params, *arguments)),), is_narrow=made.is_narrow)
 
 
 def _image_and_weights(at: Operands, image: int) -> tuple[Shape, NDArray[Any]]:
@@ -110,30 +118,31 @@ def _params(at: Operands, image: int, window: Window, groups: int, output: Struc
     return Struct("eq_conv2d_params", fields)
 
 
-def _output(
+def _made(
     at: Operands, image: int, bias_place: int, weights: NDArray[Any], make: Multipliers, *, axis: int = 0
-) -> tuple[Struct, NDArray[np.int32], bool]:
-    """How accumulators become outputs, the bias, and whether accumulators stay narrow; weights channels first."""
+) -> _Made:
+    """What the kernel takes of weights with their channels on the first axis; `axis` is that of the file's scales."""
     output = at.output()
     at.wants("int8", image, output)
     grid = at.quantization(at.index(1))
-    channels = len(weights)
-    if len(grid.scales) not in (1, channels) or (len(grid.scales) > 1 and grid.axis != axis):
+    if len(grid.scales) not in (1, len(weights)) or (len(grid.scales) > 1 and grid.axis != axis):
         raise at.refused(f"has {len(grid.scales)} scales along axis {grid.axis} of its weights")
-    bias = _bias(at, bias_place, channels)
     with at.scaling():
-        made = make(at.scale(image), grid.scales, at.scale(output))
-    low, high = clamp(at, output)
+        factors = make(at.scale(image), grid.scales, at.scale(output))
+    (low, high), zero = clamp(at, output), at.zero_point(output)
+    found = Channels(weights, _bias(at, bias_place, len(weights)), factors)
+    layer = settle(found, at.zero_point(image), (low - zero, high - zero))
     fields: dict[str, Value] = {
-        "multiplier": Table(np.array([one.mantissa for one in made], np.int32)),
-        "right_shift": Table(np.array([one.right_shift for one in made], np.int8)),
-        "step": int(len(made) > 1),
-        "offset": at.zero_point(output),
+        "multiplier": Table(np.array([one.mantissa for one in layer.multipliers], np.int32)),
+        "right_shift": Table(np.array([one.right_shift for one in layer.multipliers], np.int8)),
+        "step": int(len(factors) > 1),
+        "offset": zero,
         "act_min": low,
         "act_max": high,
     }
-    bounds = multipliers.accumulator_bounds(weights, bias, at.zero_point(image))
-    return Struct("eq_output_s8", fields), bias, multipliers.is_narrow(made, bounds)
+    bounds = multipliers.accumulator_bounds(layer.weights, layer.bias, at.zero_point(image))
+    is_narrow = multipliers.is_narrow(layer.multipliers, bounds)
+    return _Made(Struct("eq_output_s8", fields), layer.weights, layer.bias, is_narrow)
 
 
 def _bias(at: Operands, place: int, channels: int) -> NDArray[np.int32]:
