@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
@@ -88,6 +88,7 @@ class Row:
 
 
 HOST = "this host"
+BAR_CHARACTERS = 16
 
 
 @contextmanager
@@ -105,7 +106,7 @@ def fleet(names: Sequence[str], told: Told) -> Iterator[tuple[Callable[[str], Pr
 def _followed(rows: dict[str, Row]) -> Callable[[str], Progress]:
     def of(name: str) -> Progress:
         row = rows[name]
-        row.started = time.monotonic()
+        row.started = time.monotonic()  # of a device: its work begins when its progress is asked for
 
         def show(step: str, done: int, total: int) -> None:
             row.step, row.done, row.total = step, done, total
@@ -152,15 +153,24 @@ ORDER = {None: 1, "error": 0, "no": 0, "ok": 3}
 STYLES = {"ok": "green", "no": "bold red", "error": "bold red"}
 
 
-def _fleet_table(rows: dict[str, Row], height: int) -> Table:
+def _fleet_table(rows: dict[str, Row], height: int) -> Group:
     """What fits on the terminal, those that failed or are under way first, and how many there are of each."""
-    table = Table("device", "step", "", "", "result", box=None, pad_edge=False, expand=True)
-    shown = sorted(rows.items(), key=lambda item: _place(item[1]))[: max(1, height - 3)]
-    for name, row in shown:
-        table.add_row(Text(name), Text(row.step if row.result is None else ""), _bar(row), _elapsed(row), _mark(row))
+    table = Table(box=None, pad_edge=False, expand=True)
+    for title in ("device", "step", "", ""):
+        table.add_column(title, no_wrap=True)
+    table.add_column("result", no_wrap=True, ratio=1, overflow="ellipsis")
+    shown = {name: row for name, row in rows.items() if name != HOST or _is_at_work_alone(rows)}
+    for name, row in sorted(shown.items(), key=lambda item: _place(item[1]))[: max(1, height - 3)]:
+        step = Text(row.step if row.result is None else "")
+        table.add_row(Text(name, overflow="ellipsis"), step, _bar(row), _elapsed(row), _mark(row))
     counts = Counter(row.result[0] if row.result else "to do" for name, row in rows.items() if name != HOST)
-    table.add_row(Text(", ".join(f"{count} {what}" for what, count in counts.items()), "bold"))
-    return table
+    return Group(table, Text(", ".join(f"{count} {what}" for what, count in counts.items()), "bold"))
+
+
+def _is_at_work_alone(rows: dict[str, Row]) -> bool:
+    """Whether this host does what is done once for all devices, before any of them begins."""
+    begun = any(row.started is not None for name, row in rows.items() if name != HOST)
+    return bool(rows[HOST].step) and not begun
 
 
 def _place(row: Row) -> int:
@@ -170,8 +180,8 @@ def _place(row: Row) -> int:
 
 def _bar(row: Row) -> ProgressBar | Text:
     if row.result is not None or not row.total:
-        return Text("")
-    return ProgressBar(total=row.total, completed=row.done, width=20)
+        return Text(" " * BAR_CHARACTERS)
+    return ProgressBar(total=row.total, completed=row.done, width=BAR_CHARACTERS)
 
 
 def _elapsed(row: Row) -> Text:
@@ -183,4 +193,4 @@ def _mark(row: Row) -> Text:
     if row.result is None:
         return Text("")
     mark, words = row.result
-    return Text(f"{mark} {words}", STYLES[mark], no_wrap=True, overflow="ellipsis")
+    return Text(f"{mark} {words}", STYLES[mark])

@@ -271,12 +271,14 @@ def test_the_table_shows_every_device_and_counts_them() -> None:
     assert "ok p50 1 ms" in lines["good"]
     assert "error gone [bold]" in lines["bad[red]"]
     assert "2 to do, 1 ok, 1 error" in text
+    assert progress.HOST not in text
     order = [line.split()[0] for line in text.splitlines()]
     assert order.index("bad[red]") < order.index("busy") < order.index("late") < order.index("good")
 
 
 def test_the_table_fits_on_the_terminal() -> None:
     rows = {f"board{n:02}": progress.Row(started=0.0, result=("ok", "")) for n in range(60)}
+    rows[progress.HOST] = progress.Row()
     rows["last"] = dataclasses.replace(rows["board00"], result=("error", "no"))
     text = drawn(rows, height=12)
     assert len(text.splitlines()) <= 12
@@ -296,7 +298,7 @@ def test_a_terminal_shows_it_live(lab: Path, made: Path) -> None:
             while piece := os.read(ours, 4096):
                 seen += piece
     os.close(ours)
-    text = seen.decode(errors="replace")
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", seen.decode(errors="replace"))
     assert process.returncode == 4, text
     assert "Traceback" not in text
     assert re.search(r"device +step +result", text)
@@ -305,10 +307,11 @@ def test_a_terminal_shows_it_live(lab: Path, made: Path) -> None:
 
 
 def test_followed_rows_know_step_and_end() -> None:
-    rows = {"a": progress.Row()}
+    rows = {"a": progress.Row(), progress.HOST: progress.Row(step="building", started=0.0)}
+    assert "building" in drawn(rows)
     told = progress._followed(rows)("a")
     told("upload", 3, 9)
     assert (rows["a"].step, rows["a"].done, rows["a"].total) == ("upload", 3, 9)
     progress._finished(rows, lambda outcome: ("ok", "fine"))(Outcome(device="a", seconds=2.0, result=1))
     assert rows["a"].result == ("ok", "fine")
-    assert "upload" not in drawn(rows)
+    assert not {"upload", "building"} & set(drawn(rows).split())
