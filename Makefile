@@ -39,7 +39,7 @@ $(BIN)/python:
 	@touch .venv/.run $@
 
 install: .venv/.install
-	@.ci/packages sshd=openssh-server ssh=openssh-client ssh-keygen=openssh-client ip=iproute2
+	@.ci/packages sshd=openssh-server ssh=openssh-client ssh-keygen=openssh-client ip=iproute2 postgres=postgresql
 
 demo: .venv/.run
 	$(BIN)/python -m edgeq run $(EXAMPLE)/digits_float.tflite -t $(TARGET) -d local: --data $(EXAMPLE)/dataset.yaml
