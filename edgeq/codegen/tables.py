@@ -54,20 +54,24 @@ def _curve(source: Grid, answer: Callable[[int], int]) -> Table:
 
     def at(value: int) -> int:
         x = value - source.zero_point
-        if abs(x) >= radius:
-            return 127 if x >= radius else -128
-        return answer(rescale(x, mantissa, -left))
+        if x <= -radius:
+            return -128
+        return 127 if x >= radius else answer(rescale(x, mantissa, -left))
 
     return _table(at)
 
 
 def hard_swish(source: Grid, output: Grid) -> Table:
-    """HARD_SWISH. Raises ValueError where the output's scale is below the input's / 128, which the reference refuses."""
+    """HARD_SWISH.
+
+    Raises ValueError where the output's scale is below the input's / 128, which the reference refuses, and where it is
+    so large that the reference's 16-bit arithmetic overflows.
+    """
     fine = np.float32(1 / 128) * np.float32(source.scale)
     out_factor, out_exponent = _int16_multiplier(float(fine / np.float32(output.scale)))
     relu_factor, relu_exponent = _int16_multiplier(float(fine / (np.float32(3) / np.float32(32768))))
-    if out_exponent > 0:
-        raise ValueError("the output's scale is too small for the input's")
+    if not -15 <= out_exponent <= 0:
+        raise ValueError(f"the output's scale is too {'small' if out_exponent > 0 else 'large'} for the input's")
 
     def at(value: int) -> int:
         x = (value - source.zero_point) * 128
@@ -165,7 +169,8 @@ def nearest(size: int, output: int, *, align_corners: bool = False, half_pixel: 
     scale = np.float32(size - 1) / np.float32(output - 1) if aligned else np.float32(size) / np.float32(output)
     at = (np.arange(output, dtype=np.float32) + np.float32(0.5 if half_pixel else 0)) * scale
     whole = np.floor(at + np.float32(0.5)) if align_corners else np.floor(at)
-    return np.clip(whole, 0, size - 1).astype(np.uint16)
+    clipped: NDArray[np.uint16] = np.clip(whole, 0, size - 1).astype(np.uint16)
+    return clipped
 
 
 def bilinear(size: int, output: int, *, align_corners: bool = False, half_pixel: bool = False) -> NDArray[Any]:

@@ -3,47 +3,22 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from edgeq.codegen import layouts, multipliers
 from edgeq.testing import kernels
+from edgeq.testing.kernel_cases import cases, check, grids, random_s8, scales, seeds, zero_points
 from edgeq.testing.single_op import Grid, channels, reference, single, tensor
 
 Array = NDArray[Any]
 PADDINGS = ("SAME", "VALID")
 ACTIVATIONS = ("NONE", "RELU", "RELU_N1_TO_1", "RELU6")
 _ACTIVATION_NUMBERS = {"NONE": 0, "RELU": 1, "RELU_N1_TO_1": 2, "RELU6": 3}
-COMPARED: dict[str, int] = {}
-"""Bytes compared, by operator."""
-
-
-@pytest.fixture(scope="module")
-def libraries(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, ctypes.CDLL]]:
-    """Every compile-time path of the kernels."""
-    folder: Path = tmp_path_factory.mktemp("kernels")
-    yield {name: kernels.load(kernels.compile_library(folder, name)) for name in kernels.VARIANTS}
-    print("bytes compared:", COMPARED)  # noqa: T201 a figure for the report
-
-
-def cases(count: int) -> Any:
-    """Hypothesis' settings for `count` operators."""
-    quiet = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large]
-    return settings(max_examples=count, deadline=None, suppress_health_check=quiet, derandomize=True)
-
-
-scales = st.floats(-9, 3).map(lambda power: float(np.float32(2.0**power)))
-zero_points = st.one_of(st.integers(-128, 127), st.sampled_from([-128, 0, 127]))
-grids = st.builds(Grid, scales, zero_points)
-seeds = st.integers(0, 2**32 - 1)
-smalls = st.integers(1, 6)
 activations = st.sampled_from(ACTIVATIONS)
 
 
@@ -66,14 +41,6 @@ class Axis(NamedTuple):
 axes = st.builds(Axis, st.integers(1, 9), st.integers(1, 4), st.integers(1, 3), st.integers(1, 2))
 
 
-def random_s8(seed: int, shape: tuple[int, ...]) -> Array:
-    """Bytes; one seed in four uses extremes only."""
-    made = np.random.default_rng(seed)
-    if seed % 4 == 0:
-        return made.choice(np.array([-128, 127], np.int8), shape)
-    return made.integers(-128, 128, shape).astype(np.int8)
-
-
 def random_weights(seed: int, shape: tuple[int, ...]) -> Array:
     return np.maximum(random_s8(seed + 1, shape), -127).astype(np.int8)
 
@@ -84,14 +51,6 @@ def fitting(seed: int, depth: int, count: int, in_scale: float, out_scale: float
     middle = out_scale * 128 / (in_scale * 127 * 74 * max(depth, 1) ** 0.5)
     powers = made.normal(0, 1.5, count)
     return tuple(float(one) for one in np.float32(middle * 2.0**powers))
-
-
-def check(operator: str, want: Array, got: Array, variant: str) -> None:
-    COMPARED[operator] = COMPARED.get(operator, 0) + want.size
-    differing = int((want != got).sum())
-    assert differing == 0, (
-        f"{variant}: {differing} of {want.size} differ, {want[want != got][:5]} {got[want != got][:5]}"
-    )
 
 
 def usable(variant: str, made: list[multipliers.Multiplier], bounds: list[int]) -> bool:
@@ -315,7 +274,7 @@ def test_fully_connected(
     )
     clamp = multipliers.clamp(activation, *ends[1])
     sums = (feed.astype(np.int64) - ends[0].zero_point) @ weights.T.astype(np.int64) + bias
-    once = np.clip(rounded_once(sums, made) + ends[1].zero_point, *clamp)
+    once = np.clip(rounded_once(sums, made) + ends[1].zero_point, *clamp).astype(np.int8)
     check("FULLY_CONNECTED", reference(graph, feed)[0], once, "LiteRT against its own rounding")
     want = np.clip(rounded_twice(sums, made) + ends[1].zero_point, *clamp).astype(np.int8)
     out = kernels.output_s8(made, ends[1].zero_point, clamp)
