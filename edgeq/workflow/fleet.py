@@ -56,6 +56,13 @@ def folder_of(output: Path, device: str) -> Path:
     return output / FOLDER / f"_{readable}-{hashlib.sha256(device.encode()).hexdigest()[:12]}"
 
 
+def common_folder(folder: Path) -> Path:
+    """Where the stage files lie that are the same for all devices: above a device's folder, else the folder itself."""
+    above = folder.resolve().parent
+    own = above.name != FOLDER or (folder / "quantized.json").is_file()
+    return folder if own or not (above.parent / "quantized.json").is_file() else above.parent
+
+
 def profile_all(
     bundle: Path,
     chosen: Sequence[str],

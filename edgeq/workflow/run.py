@@ -9,6 +9,7 @@ from edgeq import devices, store
 from edgeq.errors import EdgeqError
 from edgeq.types import Budgets, Measurement, Progress, QuantizedModel, Report, RunSettings, Validation, silent
 from edgeq.workflow.device import Warn, compose, conclude, connected, measure, unheard
+from edgeq.workflow.fleet import common_folder
 from edgeq.workflow.plan import Wish, default_output
 from edgeq.workflow.quantize import Refused, build
 
@@ -42,10 +43,18 @@ def run(
 
 
 def report(folder: Path, *, budgets: Budgets | None = None) -> Report:
-    """Put together whatever stage files a folder has; raises EdgeqError when there are none."""
+    """Put together whatever stage files a folder has; raises EdgeqError when there are none.
+
+    The folder of one device among several has its own measurement; what was converted and built lies above it.
+    """
+    built = common_folder(folder)
     stages = {
-        name: store.read(folder / f"{name}.json", cls) if (folder / f"{name}.json").is_file() else None
-        for name, cls in (("quantized", QuantizedModel), ("measurement", Measurement), ("validation", Validation))
+        name: store.read(place / f"{name}.json", cls) if (place / f"{name}.json").is_file() else None
+        for name, cls, place in (
+            ("quantized", QuantizedModel, built),
+            ("measurement", Measurement, folder),
+            ("validation", Validation, folder),
+        )
     }
     if not any(stages.values()):
         raise EdgeqError(
@@ -53,7 +62,7 @@ def report(folder: Path, *, budgets: Budgets | None = None) -> Report:
         )
     from edgeq.lab import deploy as deploying
 
-    bundle = deploying.load_bundle(folder / "bundle") if (folder / "bundle" / "manifest.json").is_file() else None
+    bundle = deploying.load_bundle(built / "bundle") if (built / "bundle" / "manifest.json").is_file() else None
     return compose(
         folder,
         bundle,

@@ -129,6 +129,10 @@ def test_run_converts_and_builds_once(edgeq: Edgeq, lab: Path, made: Path) -> No
     assert ran.err.count("this host: building the bundle") == 1
     assert [one["report"]["verdict"]["ok"] for one in ran.document["devices"]] == [True, True]
     assert len({one["report"]["artifact"]["sha256"] for one in ran.document["devices"]}) == 1
+    again = edgeq("report", "out/devices/one", "--json")
+    assert again.document["artifact"] == ran.document["devices"][0]["report"]["artifact"]
+    assert again.document["device"]["name"] == "one"
+    assert len(edgeq("report", "out", "out/devices/one", "out/devices/two", "--json").document["reports"]) == 3
     refused = edgeq(*argv, "-d", "lab", "--json", "--max-flash", "100")
     assert refused.code == 3
     assert not refused.document["plan"]["ok"]

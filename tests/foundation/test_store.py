@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import textwrap
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -125,3 +126,14 @@ def test_file_modes_follow_the_umask(tmp_path: Path) -> None:
     mask = os.umask(0)
     os.umask(mask)
     assert (tmp_path / "plan.json").stat().st_mode & 0o777 == 0o666 & ~mask
+
+
+def test_threads_that_write_leave_the_umask_alone(tmp_path: Path) -> None:
+    """Asking for it sets it for a moment, for all threads."""
+    mask = os.umask(0)
+    os.umask(mask)
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda number: store.write(tmp_path / f"{number}.json", _verdict()), range(200)))
+    after = os.umask(mask)
+    assert after == mask
+    assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o666 & ~mask}

@@ -20,6 +20,8 @@ OUTPUT_LIMIT_BYTES = 16 << 20
 CONNECT_SECONDS = 10.0
 FILE_SECONDS = 300.0
 """How long one step on the device's files may take before it is given up."""
+LEASE_SECONDS = 60.0
+"""How long a device may take to say whether it is free, beyond what its holder is waited for."""
 
 Sent = Callable[[int, int], None]
 """`sent(done_bytes, total_bytes)`: how far an upload is."""

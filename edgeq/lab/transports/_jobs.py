@@ -15,10 +15,12 @@ from types import TracebackType
 
 from edgeq import store
 from edgeq.errors import Altered, CommandFailed, Disconnected, NotWritable, TimedOut, UsageError
-from edgeq.lab.transports import FILE_SECONDS, OUTPUT_LIMIT_BYTES, Completed, Held, Sent, Told
+from edgeq.lab.transports import FILE_SECONDS, LEASE_SECONDS, OUTPUT_LIMIT_BYTES, Completed, Held, Sent, Told
 from edgeq.lab.transports._keeper import Keeper
 from edgeq.lab.transports._session import FRAME_BYTES, Answer, Dialogue, Pipe, answer, command, farewell, pieces, source
 from edgeq.types import Device
+
+MOST_HOLDERS = 10_000
 
 
 def ignore(piece: bytes) -> None:
@@ -195,7 +197,7 @@ class AgentTransport:
         folder = self.device.folder.removeprefix("~/")
         job: Answer = {"job": "lease", "folder": folder, "holder": dict(holder), "wait_seconds": wait_seconds}
         with self._dialogue(job) as dialogue:
-            self._acquire(dialogue, time.monotonic() + wait_seconds + FILE_SECONDS, waiting)
+            self._acquire(dialogue, time.monotonic() + wait_seconds + LEASE_SECONDS, waiting)
             keeper = Keeper(dialogue)
             try:
                 yield keeper.check
@@ -206,7 +208,7 @@ class AgentTransport:
                 keeper.release()
 
     def _acquire(self, dialogue: Dialogue, deadline: float, waiting: Callable[[Told], None]) -> None:
-        while True:
+        for _ in range(MOST_HOLDERS):
             kind, payload = self._next(dialogue, deadline)
             told = answer(payload)
             if kind == b"R":
@@ -215,6 +217,7 @@ class AgentTransport:
                 self._home = str(told.get("home"))  # asked for next by whoever measures: one program less to start
                 return
             waiting(told)
+        raise CommandFailed(f"{self.device.name} tells of more than {MOST_HOLDERS} holders of its lease")
 
     def interrupt(self) -> None:
         """End what other threads do here; see Transport."""
