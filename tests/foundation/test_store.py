@@ -128,12 +128,16 @@ def test_file_modes_follow_the_umask(tmp_path: Path) -> None:
     assert (tmp_path / "plan.json").stat().st_mode & 0o777 == 0o666 & ~mask
 
 
-def test_threads_that_write_leave_the_umask_alone(tmp_path: Path) -> None:
+def test_threads_that_ask_for_the_umask_leave_it_alone() -> None:
     """Asking for it sets it for a moment, for all threads."""
     mask = os.umask(0)
     os.umask(mask)
-    with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda number: store.write(tmp_path / f"{number}.json", _verdict()), range(200)))
-    after = os.umask(mask)
-    assert after == mask
-    assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o666 & ~mask}
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-7)
+    try:
+        with ThreadPoolExecutor(8) as pool:
+            told = set(pool.map(lambda _: store._umask(), range(5000)))
+    finally:
+        sys.setswitchinterval(interval)
+        after = os.umask(mask)
+    assert (told, after) == ({mask}, mask)
