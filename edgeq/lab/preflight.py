@@ -31,6 +31,7 @@ PREFLIGHT_SECONDS = 400.0
 INTERPRETERS = {"tflite": ("ai_edge_litert", "tflite_runtime", "tensorflow"), "onnx": ("onnxruntime",)}
 _PACKAGES = {"tflite": "ai-edge-litert", "onnx": "onnxruntime"}
 _OTHER_CPU = "SIGILL"
+_MORE_ROOM = "free space there, or set another `folder:` for the device"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,14 +115,17 @@ def stops(told: Ready, manifest: Manifest, device: Device, folder: str) -> Itera
     needed = max(0, sum(entry.size_bytes for entry in manifest.files) - disk.present_bytes)
     if told.deployed:
         needed = 0
-    if needed and disk.writable is False:
-        hint = f"edgeq devices add {shlex.quote(device.name)} ADDRESS --folder FOLDER, with one that may be written"
-        yield NotWritable(f"{device.name}: {folder} cannot be written", hint=hint)
+    if needed and disk.obstacle is not None:
+        hint = "set a writable `folder:` for the device in devices.yaml"
+        yield NotWritable(f"{device.name}: {folder} cannot be written: {faults.clean(disk.obstacle, 100)}", hint=hint)
     if disk.free_bytes is not None and disk.free_bytes < needed:
         message = f"{device.name} has {format_size(disk.free_bytes)} free for a bundle of {format_size(needed)}"
-        yield DiskFull(message, hint=f"on the device: df -h {shlex.quote(str(Path(folder).parent))}")
+        yield DiskFull(message, hint=f"{_MORE_ROOM}; on the device: df -h {shlex.quote(str(Path(folder).parent))}")
     if needed and disk.free_files is not None and disk.free_files < len(manifest.files):
-        yield DiskFull(f"{device.name} has no room for {len(manifest.files)} more files", hint="on the device: df -i")
+        yield DiskFull(
+            f"{device.name} has no room for {len(manifest.files)} more files",
+            hint=f"{_MORE_ROOM}; on the device: df -i",
+        )
     planned = manifest.planned_ram_bytes
     if planned and told.memory_free_bytes is not None and told.memory_free_bytes < planned:
         free = format_size(told.memory_free_bytes)

@@ -30,11 +30,11 @@ _BITS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Disk:
-    """Room for the bundle; `present_bytes` of it lie there already."""
+    """Room for the bundle, and why nothing can be written there; `present_bytes` of it lie there already."""
 
     free_bytes: Bytes | None
     free_files: Bytes | None
-    writable: bool | None
+    obstacle: Text | None
     present_bytes: Bytes
 
 

@@ -45,7 +45,7 @@ CALM: dict[str, Any] = {
         "governor": "performance", "frequency_hz": [1_800_000_000], "temperature_c": 45.0, "load_1min": 0.1,
         "memory_available_bytes": 3 << 30, "throttled_bits": 0, "throttle_count": None,
     },
-    "disk": {"free_bytes": 1 << 33, "free_files": 1_000_000, "writable": True, "present_bytes": 0},
+    "disk": {"free_bytes": 1 << 33, "free_files": 1_000_000, "obstacle": None, "present_bytes": 0},
     "memory_free_bytes": 3 << 30,
     "busy": [],
     "throttles_at_c": 80.0,
@@ -196,7 +196,7 @@ def test_a_device_cannot_write_to_the_terminal() -> None:
     [
         ({"disk__free_bytes": 1000}, DiskFull, "has 1000 B free for a bundle of 1.0 MiB"),
         ({"disk__free_files": 0}, DiskFull, "no room for 1 more files"),
-        ({"disk__writable": False}, NotWritable, "there/b cannot be written"),
+        ({"disk__obstacle": "Permission denied"}, NotWritable, "there/b cannot be written: Permission denied"),
         ({"memory_free_bytes": 1 << 20}, OutOfMemory, "1.0 MiB of memory free, the model needs 5.0 MiB"),
     ],
 )
@@ -212,8 +212,8 @@ def test_what_stops(words: dict[str, Any], error: type[EdgeqError], message: str
     [
         {"disk__free_bytes": 1000, "disk__present_bytes": 1 << 20},
         {"disk__free_bytes": 0, "deployed": True, "runtimes": {}},
-        {"disk__free_bytes": None, "disk__free_files": None, "disk__writable": None},
-        {"disk__writable": False, "deployed": True, "runtimes": {}},
+        {"disk__free_bytes": None, "disk__free_files": None, "disk__obstacle": None},
+        {"disk__obstacle": "Read-only file system", "deployed": True, "runtimes": {}},
         {"memory_free_bytes": None},
     ],
 )
@@ -384,7 +384,7 @@ def test_a_full_disk_is_told_before_the_upload(
         folder = deploy.destination(deploy.load_bundle(bundle[0]), transport)
         with pytest.raises(DiskFull, match="free for a bundle of") as caught:
             preflight.preflight(folder, bundle[1], transport)
-        assert caught.value.hint == f"on the device: df -h {server.folder}/device"
+        assert str(caught.value.hint).endswith(f"; on the device: df -h {server.folder}/device")
         listed = transport.run(["ls", "-A", f"{server.folder}/device"], timeout_seconds=20)
         assert listed.stdout == b"", "nothing was sent"
     assert list((tmp_path / "server/device").iterdir()) == []

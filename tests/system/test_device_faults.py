@@ -292,7 +292,7 @@ def disk(sshd: Server) -> Iterator[Path]:
 
 
 def test_disk_full(board: Board, large: Path, sshd: Server, disk: Path) -> None:
-    check_refusal(*call("deploy", large, "-d", "board"), 1, "DiskFull", r"padding\.bin: No space left", "free space")
+    check_refusal(*call("deploy", large, "-d", "board"), 1, "DiskFull", r"MiB free for a bundle of 48", "free space")
     check_nothing_is_left(sshd, large, disk)
     mount("-o", f"remount,size={PADDING_BYTES + (16 << 20)}", str(disk))
     assert call("deploy", large, "-d", "board")[0] == 0

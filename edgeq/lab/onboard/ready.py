@@ -1,5 +1,6 @@
 """The `preflight` verb: is this device fit to be measured? Only looks, changes nothing."""
 
+import errno
 import os
 import shutil
 import time
@@ -58,7 +59,7 @@ def try_interpreters(format_name):
 
 
 def disk(folder):
-    """Room where the folder is or would be: {free_bytes, free_files, writable, present_bytes}."""
+    """Room where the folder is or would be: {free_bytes, free_files, obstacle, present_bytes}."""
     place = Path(folder).absolute()
     present = _size(place)
     while not place.exists() and place != place.parent:
@@ -66,13 +67,22 @@ def disk(folder):
     try:
         told = os.statvfs(str(place))
     except OSError:
-        return {"free_bytes": None, "free_files": None, "writable": None, "present_bytes": present}
+        return {"free_bytes": None, "free_files": None, "obstacle": None, "present_bytes": present}
     return {
         "free_bytes": told.f_bavail * told.f_frsize,
         "free_files": told.f_favail if told.f_files else None,
-        "writable": os.access(str(place), os.W_OK | os.X_OK),
+        "obstacle": obstacle(place, told),
         "present_bytes": present,
     }
+
+
+def obstacle(place, told):
+    """Why nothing can be written below a place, in the system's words, or None."""
+    if not place.is_dir():
+        return os.strerror(errno.ENOTDIR)
+    if told.f_flag & os.ST_RDONLY:
+        return os.strerror(errno.EROFS)
+    return None if os.access(str(place), os.W_OK | os.X_OK) else os.strerror(errno.EACCES)
 
 
 def _size(folder):
