@@ -68,13 +68,14 @@ def test_a_level_that_falls_is_waited_for() -> None:
 
 
 def test_a_level_that_never_settles_ends_it_after_ten_times_as_long_and_says_so() -> None:
-    session = Paced(lambda n: 1.0 + 0.9 * (n // 40 % 2))
+    session = Paced(lambda n: 1.05**n)
     _batch, found = timing.warm_up(session, [X], 0.2, session.clock)
     assert not found["steady"]
-    assert 2.0 <= found["seconds"] < 2.1
+    assert 2.0 <= found["seconds"] < 2.3
     assert found["wander"] > 0.05
     told = findings.unsteady(findings.warmup(times(warmup=Warmth(**found))))
-    assert told.startswith("not reached in 2 s of warm-up (the level still moved by ")
+    assert told.startswith("not reached in 2")
+    assert "the level still moved by" in told
 
 
 def test_preempted_inferences_do_not_hold_up_the_warm_up() -> None:
