@@ -1,14 +1,15 @@
 """What a microcontroller computes, on this host: the oracle of golden vectors.
 
-LiteRT's reference kernels equal tflite-micro's, except that FULLY_CONNECTED rounds once where tflite-micro rounds
-twice (up to 2 steps apart). So the model is cut at these operators: they are computed here, the rest by LiteRT.
+LiteRT's reference kernels equal tflite-micro's, with two exceptions: FULLY_CONNECTED rounds once where tflite-micro
+rounds twice, and LOGISTIC and TANH round a table of floats where tflite-micro computes in fixed point. Both are a few
+steps apart. So the model is cut at these operators: they are computed here, the rest by LiteRT.
 """
 
 from __future__ import annotations
 
 import copy
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -16,13 +17,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeq.codegen import multipliers, network
+from edgeq.codegen import multipliers, network, tables
 from edgeq.codegen.network import Array, Network
 from edgeq.errors import BuildError
 from edgeq.runtimes import litert
 from edgeq.types import Operator, Port, Quantization, TensorSpec
-
-_DENSE = "FULLY_CONNECTED"
 
 
 def open(path: Path) -> Reference:
@@ -48,11 +47,11 @@ class Reference:
         return [values[tensor] for tensor in self._net.graph.outputs]
 
 
-def _parts(net: Network, path: Path) -> Iterator[_Dense | _Between]:
-    for is_dense, operators in groupby(net.operators, key=lambda one: one.type == _DENSE):
+def _parts(net: Network, path: Path) -> Iterator[_Dense | _Table | _Between]:
+    for is_own, operators in groupby(net.operators, key=lambda one: one.type in _OWN):
         group = list(operators)
-        if is_dense:
-            yield from (_Dense(net, operator) for operator in group)
+        if is_own:
+            yield from (_OWN[operator.type](net, operator) for operator in group)
         else:
             yield _Between(net, path, group)
 
@@ -85,7 +84,7 @@ class _Dense:
 
 def _grid(tensor: TensorSpec) -> Quantization:
     if tensor.quantization is None:
-        raise BuildError(f"FULLY_CONNECTED uses tensor {tensor.index}, which has no scale")
+        raise BuildError(f"tensor {tensor.index} has no scale")
     return tensor.quantization
 
 
@@ -95,6 +94,22 @@ def rescaled(sums: NDArray[np.int64], mantissa: NDArray[np.int64], right_shift: 
     high = ((sums << left) * mantissa + (1 << 30)) >> 31
     mask = (np.int64(1) << right) - 1
     return (high >> right) + ((high & mask) > (mask >> 1) + (high < 0))
+
+
+class _Table:
+    """LOGISTIC and TANH by their table."""
+
+    def __init__(self, net: Network, operator: Operator) -> None:
+        self.source, self.output = operator.inputs[0], operator.outputs[0]
+        grid = _grid(net.tensor(self.source))
+        make = {"LOGISTIC": tables.logistic, "TANH": tables.tanh}[operator.type]
+        self.answers = make(tables.Grid(grid.scales[0], grid.zero_points[0]))
+
+    def run(self, values: dict[int, Array]) -> None:
+        values[self.output] = self.answers[values[self.source].astype(np.int64) + 128]
+
+
+_OWN: Mapping[str, type[_Dense | _Table]] = {"FULLY_CONNECTED": _Dense, "LOGISTIC": _Table, "TANH": _Table}
 
 
 class _Between:
