@@ -94,4 +94,6 @@ def _trace(told: Trace) -> PowerTrace:
         values=tuple(value for _time_ns, value in told.readings),
         counts=told.counts,
         missing=told.missing,
+        period_ns=told.period_ns,
+        resolution=told.resolution,
     )

@@ -169,16 +169,17 @@ def measure(
 
 def _measure_there(bundle: Bundle, transport: Transport, settings: RunSettings, progress: Progress) -> Measurement:
     """Preflight, deploy, measure."""
-    from edgeq.lab import bench
+    from edgeq.lab import bench, hostmeter
     from edgeq.lab import deploy as deploying
 
+    take = hostmeter.measure if hostmeter.named(transport) else bench.measure
     fit = look(bundle, transport, progress)
     folder = deploying.deploy(bundle, transport, progress=progress).folder
     try:
-        measured = bench.measure(transport, folder, bundle.manifest, settings, progress=progress)
+        measured = take(transport, folder, bundle.manifest, settings, progress=progress)
     except RuntimeMissing:
         look(bundle, transport, progress, again=True)  # another Python there may have it
-        measured = bench.measure(transport, folder, bundle.manifest, settings, progress=progress)
+        measured = take(transport, folder, bundle.manifest, settings, progress=progress)
     except (IllegalInstruction, RunnerKilled):
         look(bundle, transport, progress, again=True)
         raise

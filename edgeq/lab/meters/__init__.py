@@ -1,7 +1,8 @@
 """Power meters, one module each: `connect(device, transport, *, roots) -> Meter`.
 
 The device's own sensors are read on the device, by the runner's `sample` verb; the modules here name them.
-A meter that is plugged into the host needs only the same two functions.
+A meter that is plugged into the host needs only the same two functions; a device names it with a colon
+(`meter: "stream: PROGRAM"`), and `lab.hostmeter` lays its trace over the runs.
 """
 
 from __future__ import annotations
@@ -15,13 +16,18 @@ from edgeq.errors import MeterError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PowerTrace:
-    """Readings over time: `times_ns` of one monotonic clock, with mW each, or mJ since the start if `counts`."""
+    """Readings over time: `times_ns` of one monotonic clock, with mW each, or mJ since the start if `counts`.
+
+    Each is the mean over `period_ns`; `resolution` is one step of the meter, None where nobody tells.
+    """
 
     source: str
     times_ns: tuple[int, ...]
     values: tuple[float, ...]
     counts: bool = False
     missing: int = 0
+    period_ns: int = 0
+    resolution: float | None = None
 
     @property
     def seconds(self) -> float:
