@@ -46,6 +46,7 @@ def _groups_of(name: str, groups: dict[str, tuple[str, ...]]) -> str:
 @click.option("--identity", help="Private key file.")
 @click.option("--folder", help="Folder on the device for bundles.")
 @click.option("--python", help="Python on the device.")
+@click.option("--meter", help="Power source: hwmon, pmic, rapl, battery, or 'stream: PROGRAM ...' on this host.")
 @click.option("--notes", help="Anything worth remembering.")
 @click.option("--group", "groups", multiple=True, help="A group that it belongs to; several times for several.")
 @common.as_json
