@@ -142,9 +142,8 @@ measuring = together(
           help="Warm up so long before the runs that count."),
     _flag("--sustained", "sustained_minutes", metavar="MINUTES", type=click.FloatRange(0, 10_080, min_open=True),
           help="Go on for so many minutes to see whether the device keeps its pace."),
-    _flag("--operators", is_flag=True, help="Ask the interpreter's own profiler what each operator takes."),
-    _flag("--float/--no-float", "compare_float", default=True, show_default=True,
-          help="Measure the float model beside the quantized one, in turn."),
+    click.option("--operators", is_flag=True, help="Ask the interpreter's own profiler what each operator takes."),
+    click.option("--no-float", is_flag=True, help="Do not measure the float model beside the quantized one."),
     _flag("--threads", type=click.IntRange(1, 1024), help="Threads of the runtime (default: 1)."),
     _flag("--cpus", type=Cpus(), default=(), help="Pin to these CPUs, such as 2,3."),
     _flag("--timeout-seconds", type=POSITIVE, default=600.0, show_default=True, help="Give up after so long."),
@@ -188,8 +187,9 @@ def settings_of(options: dict[str, Any]) -> RunSettings:
     from edgeq.types import RunSettings
 
     timing = ("runs", "seconds", "warmup_seconds", "timeout_seconds", "sustained_minutes")
-    others = ("threads", "cpus", "compare_float", "operators")
-    return RunSettings(**{name: options[name] for name in (*timing, *others)})
+    others = ("threads", "cpus", "operators")
+    chosen = {name: options[name] for name in (*timing, *others)}
+    return RunSettings(**chosen, compare_float=not options["no_float"])
 
 
 def list_unless_told(ctx: click.Context, listing: click.Command, options: dict[str, Any]) -> None:

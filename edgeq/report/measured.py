@@ -21,14 +21,12 @@ _KINDS = {
 
 def latency(found: Latency) -> Iterator[Row]:
     """Percentiles with their intervals, and what lies beside them."""
-    for name, value, ends in (
-        ("p50", found.p50, found.p50_ci),
-        ("p90", found.p90, found.p90_ci),
-        ("p99", found.p99, found.p99_ci),
-    ):
-        between = f"{format_ms(ends[0])} to {format_ms(ends[1])}" if ends else "not bounded by so few samples"
-        yield (f"latency {name}", f"{format_ms(value)}  ({between})")
-    yield ("mean", f"{format_ms(found.mean)}  std {format_ms(found.std)}  {found.runs} runs")
+    yield ("latency", f"p50 {format_ms(found.p50)}  p90 {format_ms(found.p90)}  p99 {format_ms(found.p99)}")
+    ends = {"p50": found.p50_ci, "p90": found.p90_ci, "p99": found.p99_ci}
+    told = [f"{name} {format_ms(one[0])} to {format_ms(one[1])}" for name, one in ends.items() if one]
+    if told:
+        yield ("  at 95 %", "  ".join(told))
+    yield ("", f"{format_ms(found.mean)}  std {format_ms(found.std)}  {found.runs} runs")
     yield ("first, load", f"{format_ms(found.first)}, {format_ms(found.load)}")
 
 

@@ -146,6 +146,7 @@ ENVIRONMENT = {
     "--runs": "9",
     "--seconds": "3",
     "--warmup-seconds": "0",
+    "--sustained": "5",
     "--threads": "2",
     "--cpus": "0-1",
     "--workers": "2",

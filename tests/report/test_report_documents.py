@@ -63,7 +63,9 @@ def test_quantize_keys(quantized: types.QuantizedModel) -> None:
 def test_report_keys(quantized: types.QuantizedModel, measurement: types.Measurement) -> None:
     found = documents.report(_report(quantized, measurement))
     assert _strict(found) == found
-    assert set(found["latency_ms"]) == {"p50", "p90", "p99", "mean", "std", "min", "max", "runs", "first", "load"}
+    known = {"p50", "p90", "p99", "mean", "std", "min", "max", "runs", "first", "load"}
+    assert set(found["latency_ms"]) == known | {"p50_ci", "p90_ci", "p99_ci"}
+    assert {"warmup", "steadiness", "sustained", "speedup", "operators", "watched"} <= set(found)
     assert {"peak_rss", "arena"} <= set(found["memory_bytes"])
     assert found["energy_mj"] is None
     assert found["unavailable"]["energy_mj"] == "no sensor found"
