@@ -25,7 +25,7 @@ from edgeq.workflow import folder_of
 
 TARGET = "generic-linux-x86_64" if platform.machine() == "x86_64" else "generic-linux-aarch64"
 COUNT = 32
-MEASURE = ("--runs", "3", "--seconds", "1", "--warmup-seconds", "0")
+MEASURE = ("--runs", "3", "--seconds", "1", "--warmup-seconds", "0", "--no-float")
 PROGRAM = (sys.executable, "-m", "edgeq")
 
 pytestmark = pytest.mark.slow

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from edgeq.errors import CommandFailed, Disconnected, TimedOut
 from edgeq.lab import transports
+from edgeq.lab.leases import leased
 from edgeq.testing.transport import FakeTransport, said
 from edgeq.types import Device
 
@@ -131,3 +133,12 @@ def test_each_fake_is_a_device_of_its_own(tmp_path: Path) -> None:
         assert other.files == {}
         assert one.device is device
         assert (other.device.name, other.home()) == ("fake", "/home/fake")
+
+
+def test_a_lease_is_always_free_and_holders_are_listed() -> None:
+    fake = FakeTransport()
+    with leased(fake) as check:
+        check()
+    assert [holder["pid"] for holder in fake.holders] == [os.getpid()]
+    fake.interrupt()
+    assert isinstance(fake, transports.Transport)
