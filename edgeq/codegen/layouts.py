@@ -20,11 +20,18 @@ def pack_conv(weights: NDArray[Any], groups: int = 1) -> Bytes:
 def pack_dense(weights: NDArray[Any]) -> Bytes:
     """FULLY_CONNECTED's weights [out_c, in_c]: blocks of four channels, four values of depth at a time."""
     rows, depth = weights.shape
-    padded = np.zeros((rows, depth4(depth)), np.int8)
-    padded[:, :depth] = weights
+    padded = pack_rows(weights).reshape(rows, -1)
     whole = rows // _BLOCK * _BLOCK
     blocks = padded[:whole].reshape(-1, _BLOCK, depth4(depth) // 4, 4).transpose(0, 2, 1, 3)
     return np.concatenate([blocks.ravel(), padded[whole:].ravel()])
+
+
+def pack_rows(weights: NDArray[Any]) -> Bytes:
+    """An LSTM gate's weights [cells, depth]: rows padded with zeros to whole groups of four."""
+    rows, depth = weights.shape
+    padded = np.zeros((rows, depth4(depth)), np.int8)
+    padded[:, :depth] = weights
+    return padded.ravel()
 
 
 def pack_depthwise(weights: NDArray[Any]) -> Bytes:
@@ -57,6 +64,11 @@ def conv_scratch_bytes(kernel_h: int, kernel_w: int, in_c: int, groups: int = 1)
 def dense_scratch_bytes(in_c: int) -> int:
     """What `eq_fully_connected_s8_get_buffer_size` returns."""
     return 2 * depth4(in_c)
+
+
+def lstm_scratch_bytes(in_c: int, cells: int) -> int:
+    """What `eq_lstm_s8_get_buffer_size` returns."""
+    return 2 * (depth4(in_c) + depth4(cells))
 
 
 class Window(NamedTuple):

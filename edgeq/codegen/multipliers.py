@@ -162,3 +162,45 @@ def mean(input_scale: float, output_scale: float, count: int) -> Multiplier:
     plain = requantize(input_scale, output_scale)
     shift = min(count.bit_length() - 1, 32, 31 - plain.right_shift)
     return Multiplier((plain.mantissa << shift) // count, plain.right_shift + shift)
+
+
+class Svdf(NamedTuple):
+    """SVDF's two multipliers."""
+
+    feature: Multiplier
+    out: Multiplier
+
+
+def svdf(input_scale: float, feature_scale: float, state_scale: float, time_scale: float, output_scale: float) -> Svdf:
+    """SVDF; its factors are float32."""
+    first, feature, state = np.float32(input_scale), np.float32(feature_scale), np.float32(state_scale)
+    into, out = first * feature / state, state * np.float32(time_scale) / np.float32(output_scale)
+    return Svdf(multiplier(float(into)), multiplier(float(out)))
+
+
+class Lstm(NamedTuple):
+    """An LSTM's products behind its gates; `cell_clip` is 0 without clipping."""
+
+    forget: Multiplier
+    input: Multiplier
+    hidden: Multiplier
+    cell_power: int
+    cell_clip: int
+
+
+def lstm(cell_scale: float, hidden_scale: float, cell_clip: float = 0.0) -> Lstm:
+    """UNIDIRECTIONAL_SEQUENCE_LSTM; each gate's own two are `dense(scale, [weight_scale], 2**-12)`.
+
+    Raises ValueError where the cell's scale is no power of two.
+    """
+    power = round(math.log2(cell_scale))
+    if abs(math.log2(cell_scale) - power) > 1e-3:
+        raise ValueError(f"the cell state's scale {cell_scale} is no power of two")
+    gate, cell = 2.0**-15, wide(cell_scale)
+    clip = int(max(min(wide(cell_clip) / cell, 32767.0), -32768.0))
+    made = (
+        multiplier(gate * cell / cell),
+        multiplier(gate * gate / cell),
+        multiplier(gate * gate / wide(hidden_scale)),
+    )
+    return Lstm(*made, power + 12, clip)

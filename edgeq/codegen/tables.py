@@ -160,6 +160,20 @@ def cast(dtype: str) -> NDArray[np.int32]:
     return np.arange(-128, 128).astype({"int32": np.int32, "float32": np.float32}[dtype]).view(np.int32)
 
 
+_SIGMOID_RAISED = (
+    *(4, 8, 12, 14, 15, 16, 17, 19, 20, 21, 22, 25, 27, 28, 29, 30, 31, 33, 34, 35, 37, 39, 40, 41, 43, 44, 45, 46, 49),
+    *(50, 54, 62, 63, 64, 66, 82, 86, 93, 100, 103, 112, 116, 135, 255),
+)
+"""Entries that the reference holds one step above the rounded sigmoid; read out of LiteRT's int16 TANH."""
+
+
+def sigmoid() -> NDArray[np.uint16]:
+    """What 16-bit LOGISTIC and TANH interpolate: 65536 / (1 + exp(-i / 24)); the kernels' own copy is equal."""
+    made = np.floor(65536 / (1 + np.exp(-np.arange(256) / 24)) + 0.5).astype(np.uint16)
+    made[list(_SIGMOID_RAISED)] += 1
+    return made
+
+
 # --- coordinates -----------------------------------------------------------------------------
 
 

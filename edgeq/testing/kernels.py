@@ -171,6 +171,46 @@ class Copy(ctypes.Structure):
     )
 
 
+class LstmGate(ctypes.Structure):
+    """eq_lstm_gate."""
+
+    _fields_ = (
+        *((name, ctypes.c_void_p) for name in ("input_weights", "recurrent_weights", "bias")),
+        ("input_multiplier", c_int32),
+        ("recurrent_multiplier", c_int32),
+        ("input_shift", c_int8),
+        ("recurrent_shift", c_int8),
+    )
+
+
+class LstmParams(ctypes.Structure):
+    """eq_lstm_params."""
+
+    _fields_ = (
+        *((name, c_uint16) for name in ("batches", "steps", "in_c", "cells")),
+        ("time_major", c_uint8),
+        ("cell_power", c_int8),
+        *((name, c_int16) for name in ("in_offset", "hidden_offset", "cell_clip")),
+        *((name, LstmGate) for name in ("forget", "input", "cell", "output")),
+        *((name, c_int32) for name in ("forget_multiplier", "input_multiplier", "hidden_multiplier")),
+        *((name, c_int8) for name in ("forget_shift", "input_shift", "hidden_shift")),
+    )
+
+
+class SvdfParams(ctypes.Structure):
+    """eq_svdf_params."""
+
+    _fields_ = (
+        *((name, c_uint16) for name in ("batches", "in_c", "filters", "rank", "memory")),
+        ("is_wide", c_uint8),
+        *((name, c_int16) for name in ("in_offset", "state_zero_point", "out_offset")),
+        ("feature_multiplier", c_int32),
+        ("out_multiplier", c_int32),
+        ("feature_shift", c_int8),
+        ("out_shift", c_int8),
+    )
+
+
 def compile_library(folder: Path, variant: str = "portable", extra: Sequence[str] = ()) -> Path:
     """Build every kernel with the warnings as errors; raises CalledProcessError with gcc's words on stderr."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -185,8 +225,8 @@ def compile_library(folder: Path, variant: str = "portable", extra: Sequence[str
 def load(path: Path) -> ctypes.CDLL:
     """The library with the return types of its sizes."""
     library = ctypes.CDLL(str(path))
-    for name in ("eq_conv2d_s8_get_buffer_size", "eq_fully_connected_s8_get_buffer_size"):
-        getattr(library, name).restype = c_size_t
+    for name in ("conv2d", "fully_connected", "lstm"):
+        getattr(library, f"eq_{name}_s8_get_buffer_size").restype = c_size_t
     return library
 
 

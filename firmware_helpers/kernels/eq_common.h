@@ -114,6 +114,9 @@ typedef struct {
     uint32_t rows, depth4;
 } eq_matrix;
 
+/* One row of weights (depth4 bytes) times a scratch row of one pixel, added to acc. */
+int32_t eq_dot_s8(const int8_t *weights, const int32_t *row, uint32_t depth4, int32_t acc);
+
 void eq_multiply_s8(const eq_matrix *m, const int32_t *row, int8_t *output);
 void eq_multiply_two_s8(const eq_matrix *m, const int32_t *row, int8_t *output0, int8_t *output1);
 

@@ -266,6 +266,50 @@ typedef struct {
 
 void eq_resize_bilinear_s8(const eq_resize_bilinear_params *p, const int8_t *input, int8_t *output);
 
+/* ------------------------------------------------------------------------------------------------ recurrent
+ *
+ * States live in the caller's memory from call to call. Before the first one `hidden` and SVDF's state hold their zero
+ * point, `cell` holds zeros: as tflite-micro resets variables.
+ *
+ * UNIDIRECTIONAL_SEQUENCE_LSTM, int8 activations, int16 cell. Weights: layouts.pack_rows(). multipliers.lstm(). Shifts are
+ * right shifts, may be negative. The gates are sigmoids, the cell's fresh value is a tanh. Input and output
+ * [batches][steps][...], or [steps][batches][...] when time_major.
+ */
+typedef struct {
+    const int8_t *input_weights;
+    const int8_t *recurrent_weights;
+    const int32_t *bias;
+    int32_t input_multiplier, recurrent_multiplier;
+    int8_t input_shift, recurrent_shift;
+} eq_lstm_gate;
+
+typedef struct {
+    uint16_t batches, steps, in_c, cells;
+    uint8_t time_major;
+    int8_t cell_power;     /* log2(scale of the cell state) + 12 */
+    int16_t in_offset;     /* minus the input's zero point */
+    int16_t hidden_offset; /* minus the hidden state's zero point */
+    int16_t cell_clip;     /* 0: none */
+    eq_lstm_gate forget, input, cell, output;
+    int32_t forget_multiplier, input_multiplier, hidden_multiplier;
+    int8_t forget_shift, input_shift, hidden_shift;
+} eq_lstm_params;
+
+size_t eq_lstm_s8_get_buffer_size(const eq_lstm_params *p);
+void eq_lstm_s8(const eq_lstm_params *p, const int8_t *input, int8_t *hidden, int16_t *cell, int8_t *output, void *scratch);
+
+/* SVDF: weights as in the model; time weights and state are int16 when is_wide, else int8. multipliers.svdf(). */
+typedef struct {
+    uint16_t batches, in_c, filters, rank, memory;
+    uint8_t is_wide;
+    int16_t in_offset, state_zero_point, out_offset;
+    int32_t feature_multiplier, out_multiplier;
+    int8_t feature_shift, out_shift; /* right shifts, may be negative */
+} eq_svdf_params;
+
+void eq_svdf_s8(const eq_svdf_params *p, const int8_t *input, const int8_t *feature_weights, const void *time_weights,
+                const int32_t *bias, void *state, int8_t *output);
+
 #ifdef __cplusplus
 }
 #endif

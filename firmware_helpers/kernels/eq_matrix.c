@@ -121,6 +121,10 @@ static int32_t rest(const int8_t *w, const row_t *x, uint32_t step, uint32_t dep
     return acc;
 }
 
+int32_t eq_dot_s8(const int8_t *weights, const int32_t *row, uint32_t depth4, int32_t acc) {
+    return rest(weights, EQ_ROW(row), EQ_GROUP, depth4, acc);
+}
+
 /* Everything that the loops write through `output` could not change is in locals. */
 void eq_multiply_two_s8(const eq_matrix *m, const int32_t *row, int8_t *output0, int8_t *output1) {
     const row_t *const x0 = EQ_ROW(row);

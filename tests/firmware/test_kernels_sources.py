@@ -48,7 +48,7 @@ def test_kernels_are_clean_under_sanitizers(tmp_path: Path) -> None:
     if not Path(runtime).is_absolute():
         pytest.skip("this host's gcc has no AddressSanitizer")
     folder = Path(__file__).parent
-    tests = [str(folder / f"test_kernels_{name}.py") for name in ("layers", "elementwise", "moving")]
+    tests = [str(folder / f"test_kernels_{name}.py") for name in ("layers", "elementwise", "moving", "recurrent")]
     argv = [
         sys.executable,
         "-m",
