@@ -156,3 +156,41 @@ def test_the_bundle_says_nothing_of_this_host(tmp_path: Path, quantized: types.Q
     moved = dataclasses.replace(quantized, float_path=str(tmp_path / "conv.tflite"))
     bundle = linux.build(moved, tmp_path, _samples(2), tmp_path / "bundle", "conv")
     assert str(tmp_path) not in (Path(bundle.path) / "quantized.json").read_text()
+
+
+def with_float(quantized: types.QuantizedModel, path: Path, content: bytes) -> types.QuantizedModel:
+    """The conversion with a float model of its own."""
+    path.write_bytes(content)
+    return dataclasses.replace(quantized, float_path=str(path), float_sha256=store.sha256(path))
+
+
+def test_the_float_model_lies_beside_the_quantized_one(tmp_path: Path, quantized: types.QuantizedModel) -> None:
+    made = with_float(quantized, tmp_path / "other.tflite", b"the float model")
+    bundle = linux.build(made, tmp_path, _samples(2), tmp_path / "bundle", "conv")
+    assert bundle.manifest.float_model == "float.tflite"
+    assert (Path(bundle.path) / "float.tflite").read_bytes() == b"the float model"
+    assert "float.tflite" in {entry.path for entry in bundle.manifest.files}
+
+
+def test_a_float_model_that_could_not_be_run_beside_is_left_out(
+    tmp_path: Path, quantized: types.QuantizedModel
+) -> None:
+    other_format = with_float(quantized, tmp_path / "other.onnx", b"x")
+    changed = with_float(quantized, tmp_path / "changed.tflite", b"x")
+    (tmp_path / "changed.tflite").write_bytes(b"y")
+    gone = dataclasses.replace(quantized, float_path=str(tmp_path / "gone.tflite"), float_sha256="0" * 64)
+    large = with_float(quantized, tmp_path / "large.tflite", b"x")
+    with (tmp_path / "large.tflite").open("r+b") as stream:
+        stream.truncate(builders.LARGEST_FLOAT_BYTES + 1)
+    for number, one in enumerate((quantized, other_format, changed, gone, large)):
+        bundle = linux.build(one, tmp_path, _samples(2), tmp_path / f"bundle{number}", "conv")
+        assert bundle.manifest.float_model is None
+        assert not list(Path(bundle.path).glob("float.*"))
+
+
+def test_manifests_of_older_bundles_are_read(tmp_path: Path, quantized: types.QuantizedModel) -> None:
+    bundle = linux.build(quantized, tmp_path, _samples(2), tmp_path / "bundle", "conv")
+    told = json.loads((Path(bundle.path) / "manifest.json").read_text())
+    del told["float_model"]
+    (tmp_path / "old.json").write_text(json.dumps(told))
+    assert store.read(tmp_path / "old.json", types.Manifest) == bundle.manifest
