@@ -50,6 +50,8 @@ def guard(doing, action):
     """What `action` returns; whatever the interpreter raises becomes a Failure."""
     try:
         return action()
+    except Failure:
+        raise  # the runner's time was up in the middle of it
     except Exception as error:  # interpreters raise anything from ValueError to their own bases
         raise interpreters.model_failure(error, doing) from None
 
