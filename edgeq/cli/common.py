@@ -108,6 +108,9 @@ devices = _flag("-d", "--device", required=True, multiple=True,
 wait = _flag("--wait", type=click.FloatRange(0, 86_400), default=0.0, show_default=True,
              help="Wait so many seconds for a device that somebody else is using.",
 )  # fmt: skip
+provision = click.option("--provision", is_flag=True,
+                         help="Give a device without a working runtime one in a private folder; wheels come from this host.",
+)  # fmt: skip
 data = _flag("--data", required=True, help="dataset.yaml, an .npz keyed by input name, or script.py:function.")
 output = _flag("-o", "--output", type=PATH, help="Folder for stage files (default: build/<model>/<target>).")
 as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 @common.bundle_argument
 @common.devices
 @common.wait
+@common.provision
 @common.output
 @common.budgets
 @common.measuring
@@ -27,6 +28,7 @@ def command(
     bundle: Path,
     device: tuple[str, ...],
     wait: float,
+    provision: bool,
     output: Path | None,
     resume: bool,
     as_json: bool,
@@ -43,6 +45,7 @@ def command(
         "output": output,
         "resume": resume,
         "wait_seconds": wait,
+        "provision": provision,
     }
     one = devices.single(device)
     if one is None:

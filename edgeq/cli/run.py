@@ -13,15 +13,17 @@ from edgeq.cli import common
 @common.converting
 @common.devices
 @common.wait
+@common.provision
 @common.measuring
 @common.as_json
 @common.talk
-def command(device: tuple[str, ...], wait: float, as_json: bool, quiet: bool, **options: Any) -> None:
+def command(device: tuple[str, ...], wait: float, provision: bool, as_json: bool, quiet: bool, **options: Any) -> None:
     """Plan, quantize, build, deploy, profile. Exit code 3 when plan, accuracy, parity or a budget does not hold."""
     from edgeq import devices, workflow
     from edgeq.cli import profile, quantize
 
     words = {**common.conversion_of(options), "settings": common.settings_of(options), "wait_seconds": wait}
+    words["provision"] = provision
     one = devices.single(device)
     if one is None:
         _run_all(device, words, as_json=as_json, quiet=quiet)

@@ -11,12 +11,16 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
 from edgeq import store
 from edgeq.documents import load_json
 from edgeq.errors import BuildError
 from edgeq.lab.transports import Transport
 from edgeq.types import Bundle, Check, Device, FileEntry, Manifest, Progress, silent
+
+if TYPE_CHECKING:
+    from edgeq.lab.provisioning import Provisioned
 
 MANIFEST = "manifest.json"
 LARGEST_BUNDLE_BYTES = 16 << 30
@@ -27,7 +31,7 @@ _BUILD_AGAIN = "build it again: edgeq build"
 class Deployment:
     """Where a bundle is on a device, which of its files were sent and which were there already.
 
-    `warnings` are what speaks against measuring on the device as it is.
+    `warnings` are what speaks against measuring on the device as it is, `provisioned` the runtime that it was given.
     """
 
     folder: str
@@ -35,6 +39,7 @@ class Deployment:
     kept: tuple[str, ...]
     sent_bytes: int
     warnings: tuple[Check, ...] = ()
+    provisioned: Provisioned | None = None
 
 
 def load_bundle(path: Path) -> Bundle:

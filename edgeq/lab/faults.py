@@ -20,6 +20,7 @@ from edgeq.errors import (
     RunnerKilled,
     RuntimeMissing,
     TimedOut,
+    ToolError,
     UsageError,
 )
 from edgeq.lab.answers import Refusal
@@ -30,6 +31,7 @@ KINDS: dict[str, tuple[type[EdgeqError], str | None]] = {
     "altered": (Altered, "edgeq deploy BUNDLE -d {device}"),
     "bad-settings": (UsageError, None),
     "bad-vectors": (BuildError, None),
+    "bad-wheel": (ToolError, None),
     "disk-full": (DiskFull, "free space there, or set another `folder:` for the device"),
     "model-failed": (CommandFailed, None),
     "no-meter": (MeterError, None),

@@ -51,7 +51,12 @@ def carrier() -> bytes:
 
 def carried(transport: Transport, words: Sequence[str]) -> list[str]:
     """The argv of a verb for a device without a bundle; `carrier()` goes to its standard input."""
-    return [transport.device.python, "-I", "-", *words]
+    return [transport.device.python, "-I", "-", *words, "--own", own_folder(transport)]
+
+
+def own_folder(transport: Transport) -> str:
+    """edgeq's folder on the device, from the home folder there unless absolute."""
+    return transport.device.folder.removeprefix("~/")
 
 
 def probe(transport: Transport, *, progress: Progress = silent, roots: Roots = USUAL_ROOTS) -> dict[str, object]:

@@ -23,7 +23,7 @@ from edgeq.types import Progress, silent
 PIP_SECONDS = 3600
 VERIFY_SECONDS = 300
 # pip's own settings go along when it installs: a company's index, proxy and certificates.
-_FOR_PIP = (
+FOR_PIP = (
     *("PIP_CONFIG_FILE", "PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_NO_INDEX", "PIP_FIND_LINKS", "PIP_TRUSTED_HOST"),
     *("PIP_CERT", "PIP_PROXY", "PIP_CACHE_DIR", "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE"),
     *("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "no_proxy", "all_proxy"),
@@ -156,15 +156,15 @@ def _step(wanted: Recipe, argv: Sequence[str | Path], place: Path, what: str) ->
         argv,
         cwd=place,
         timeout_seconds=VERIFY_SECONDS if "-c" in argv else PIP_SECONDS,
-        environment=running.surroundings(also=_FOR_PIP),
+        environment=running.surroundings(also=FOR_PIP),
         name=f"the install of {wanted.name}",
     )
     if done.code != 0:
-        raise ToolError(f"{wanted.name} {what}: {_reason(done)}")
+        raise ToolError(f"{wanted.name} {what}: {reason(done)}")
     return done.stdout
 
 
-def _reason(done: running.Finished) -> str:
+def reason(done: running.Finished) -> str:
     """pip's last error, else the last line that was written."""
     lines = [*done.stdout.splitlines(), *done.stderr.splitlines()]
     errors = [line for line in lines if line.startswith("ERROR:")]

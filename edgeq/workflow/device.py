@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from edgeq.lab.deploy import Deployment
     from edgeq.lab.fleet import Reach
     from edgeq.lab.preflight import Fit
+    from edgeq.lab.provisioning import Provisioned
     from edgeq.lab.transports import Transport
     from edgeq.lab.trust import HostKey
 
@@ -50,22 +51,39 @@ def connected(device: Device) -> Iterator[Transport]:
         transport.close()
 
 
-def deploy(bundle: Path, device: str, *, progress: Progress = silent) -> Deployment:
-    """Copy what changed, verify hashes there, preflight the runtime."""
+def deploy(bundle: Path, device: str, *, provision: bool = False, progress: Progress = silent) -> Deployment:
+    """Copy what changed, verify hashes there, preflight the runtime; give the device one if it may be provisioned."""
     from edgeq.lab import deploy as deploying
 
     found = deploying.load_bundle(bundle)
     with connected(devices.load(device)) as transport:
-        return send(found, transport, progress)
+        return send(found, transport, progress, provision=provision)
 
 
-def send(bundle: Bundle, transport: Transport, progress: Progress) -> Deployment:
+def send(bundle: Bundle, transport: Transport, progress: Progress, *, provision: bool = False) -> Deployment:
     """Preflight the device over an open transport, then deploy a bundle."""
     from edgeq.lab import deploy as deploying
 
-    fit = look(bundle, transport, progress)
+    fit, made = prepare(bundle, transport, progress, provision=provision)
     deployment = deploying.deploy(bundle, transport, progress=progress)
-    return dataclasses.replace(deployment, warnings=fit.warnings)
+    return dataclasses.replace(deployment, warnings=fit.warnings, provisioned=made)
+
+
+def prepare(
+    bundle: Bundle, transport: Transport, progress: Progress, *, provision: bool
+) -> tuple[Fit, Provisioned | None]:
+    """`look`; a device without an interpreter that works is given one, if it may be provisioned."""
+    from edgeq.lab import provisioning
+
+    if not provision:
+        return look(bundle, transport, progress), None
+    try:
+        return look(bundle, transport, progress, again=True), None
+    except (RuntimeMissing, IllegalInstruction):
+        if bundle.manifest.format not in provisioning.FORMATS:
+            raise
+    made = provisioning.provision(bundle.manifest.format, transport, progress=progress)
+    return look(bundle, transport, progress, again=True), made
 
 
 def look(bundle: Bundle, transport: Transport, progress: Progress, *, again: bool = False) -> Fit:
@@ -90,6 +108,7 @@ def profile(
     output: Path | None = None,
     resume: bool = False,
     wait_seconds: float = 0.0,
+    provision: bool = False,
     progress: Progress = silent,
     warn: Warn = unheard,
 ) -> Report:
@@ -104,7 +123,8 @@ def profile(
     folder = store.make_folder(output or bundle.resolve().parent)
     unit = devices.load(device)
     quantized = packed(bundle)
-    measured = measure(found, unit, settings or RunSettings(), folder, resume, progress, wait_seconds=wait_seconds)
+    chosen = settings or RunSettings()
+    measured = measure(found, unit, chosen, folder, resume, progress, wait_seconds=wait_seconds, provision=provision)
     return conclude(folder, found, quantized, measured, budgets or Budgets(), command="profile", warn=warn)
 
 
@@ -151,6 +171,7 @@ def measure(
     progress: Progress,
     *,
     wait_seconds: float = 0.0,
+    provision: bool = False,
     reach: Reach = connected,
 ) -> Measurement:
     """Deploy and measure under a lease of the device; written to measurement.json."""
@@ -161,19 +182,21 @@ def measure(
     if done is not None:
         return done
     with reach(device) as transport, leased(transport, wait_seconds=wait_seconds, progress=progress) as check:
-        measured = _measure_there(bundle, transport, settings, progress)
+        measured = _measure_there(bundle, transport, settings, progress, provision)
         check()
         store.write(path, measured)
     return measured
 
 
-def _measure_there(bundle: Bundle, transport: Transport, settings: RunSettings, progress: Progress) -> Measurement:
+def _measure_there(
+    bundle: Bundle, transport: Transport, settings: RunSettings, progress: Progress, provision: bool
+) -> Measurement:
     """Preflight, deploy, measure."""
     from edgeq.lab import bench, hostmeter
     from edgeq.lab import deploy as deploying
 
     take = hostmeter.measure if hostmeter.named(transport) else bench.measure
-    fit = look(bundle, transport, progress)
+    fit, _made = prepare(bundle, transport, progress, provision=provision)
     folder = deploying.deploy(bundle, transport, progress=progress).folder
     try:
         measured = take(transport, folder, bundle.manifest, settings, progress=progress)

@@ -72,6 +72,7 @@ def profile_all(
     output: Path | None = None,
     resume: bool = False,
     wait_seconds: float = 0.0,
+    provision: bool = False,
     watch: Watch | None = None,
 ) -> list[Outcome[Report]]:
     """`profile` on several devices; `chosen` are names, addresses, groups or `all`."""
@@ -87,6 +88,7 @@ def profile_all(
         output=output or bundle.resolve().parent,
         resume=resume,
         wait_seconds=wait_seconds,
+        provision=provision,
         watch=watch or Watch(),
     )
     return _measure_all(job, _units(chosen))
@@ -103,6 +105,7 @@ def run_all(
     settings: RunSettings | None = None,
     resume: bool = False,
     wait_seconds: float = 0.0,
+    provision: bool = False,
     watch: Watch | None = None,
 ) -> list[Outcome[Report]] | Refused:
     """`run` on several devices of one target: planned, converted and built once."""
@@ -120,6 +123,7 @@ def run_all(
         output=folder,
         resume=resume,
         wait_seconds=wait_seconds,
+        provision=provision,
         watch=heard,
     )
     return _measure_all(job, units)
@@ -137,6 +141,7 @@ class _Job:
     output: Path
     resume: bool
     wait_seconds: float
+    provision: bool
     watch: Watch
 
 
@@ -163,12 +168,15 @@ def _measure_one(job: _Job, unit: Device, reach: Reach) -> Report:
             job.resume,
             job.watch.progress(unit.name),
             wait_seconds=job.wait_seconds,
+            provision=job.provision,
             reach=reach,
         )
     return conclude(folder, job.bundle, job.quantized, measured, job.budgets, command=job.command, warn=job.watch.warn)
 
 
-def deploy_all(bundle: Path, chosen: Sequence[str], *, watch: Watch | None = None) -> list[Outcome[Deployment]]:
+def deploy_all(
+    bundle: Path, chosen: Sequence[str], *, provision: bool = False, watch: Watch | None = None
+) -> list[Outcome[Deployment]]:
     """`deploy` to several devices."""
     from edgeq.lab import deploy as deploying
     from edgeq.lab import fleet
@@ -177,7 +185,7 @@ def deploy_all(bundle: Path, chosen: Sequence[str], *, watch: Watch | None = Non
 
     def one(unit: Device, reach: Reach) -> Deployment:
         with reach(unit) as transport:
-            return send(found, transport, heard.progress(unit.name))
+            return send(found, transport, heard.progress(unit.name), provision=provision)
 
     return fleet.each(_units(chosen), one, ended=heard.ended)
 

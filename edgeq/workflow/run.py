@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from edgeq import devices, store
 from edgeq.errors import EdgeqError
@@ -25,6 +25,7 @@ def run(
     settings: RunSettings | None = None,
     resume: bool = False,
     wait_seconds: float = 0.0,
+    provision: bool = False,
     progress: Progress = silent,
     warn: Warn = unheard,
 ) -> Report | Refused:
@@ -38,7 +39,10 @@ def run(
     if isinstance(found, Refused):
         return found
     chosen = settings or RunSettings()
-    measured = measure(bundle, unit, chosen, folder, resume, progress, wait_seconds=wait_seconds) if bundle else None
+    measured = None
+    if bundle:
+        words: dict[str, Any] = {"wait_seconds": wait_seconds, "provision": provision}
+        measured = measure(bundle, unit, chosen, folder, resume, progress, **words)
     return conclude(folder, bundle, found, measured, asked.budgets, command="run", warn=warn)
 
 

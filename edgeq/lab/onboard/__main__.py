@@ -1,4 +1,4 @@
-"""`python3 -I runner/__main__.py probe|check|bench|memory|operators|beside|evaluate|sample …`."""
+"""`python3 -I runner/__main__.py VERB …`; VERBS below has them."""
 
 import argparse
 import importlib
@@ -17,7 +17,7 @@ if not __package__:
     importlib.import_module(__package__)
     del sys.path[0]
 
-from . import events, files
+from . import events, files, private
 
 
 def arguments():
@@ -30,6 +30,7 @@ def arguments():
         verb.set_defaults(call=words["call"])
         for option, details in list(words["options"].items()) + list(ROOTS.items()):
             verb.add_argument(option, **details)
+        verb.add_argument("--own", help="edgeq's folder, where private runtimes lie")
     return parser.parse_args()
 
 
@@ -58,7 +59,20 @@ def _probe(args, roots):
 def _check(args, _roots):
     from . import probe
 
-    probe.check_here(args.runtime)
+    probe.check_here(args.runtime, args.only)
+
+
+def _facts(_args, roots):
+    from . import install
+
+    install.facts(roots)
+
+
+def _install(args, _roots):
+    from . import install
+
+    events.stop_after(float(args.settings.get("timeout_seconds", 600)))
+    install.run(args.settings)
 
 
 def _preflight(args, roots):
@@ -122,7 +136,9 @@ ROOTS = {"--sysfs": {"default": "/sys"}, "--proc": {"default": "/proc"}, "--vcge
 _BUNDLE = {"--bundle": {"required": True}, "--settings": {"type": settings, "default": {}}}
 VERBS = {
     "probe": {"call": _probe, "options": {"--runtime": {}}},
-    "check": {"call": _check, "options": {"--runtime": {"required": True}}},
+    "check": {"call": _check, "options": {"--runtime": {"required": True}, "--only": {}}},
+    "facts": {"call": _facts, "options": {}},
+    "install": {"call": _install, "options": {"--settings": {"type": settings, "required": True}}},
     "preflight": {
         "call": _preflight,
         "options": {"--format": {"required": True}, "--folder": {"required": True}, "--manifest": {"default": ""}},
@@ -162,6 +178,7 @@ def main(clock=time.monotonic_ns):
     events.open_stream()
     events.stop_on_signals()
     add_packages()
+    private.use(args.own or private.here())
     try:
         args.call(args, files.Roots(args.sysfs, args.proc, args.vcgencmd))
         return 0

@@ -7,7 +7,7 @@ import zipfile
 import zlib
 from pathlib import Path
 
-from . import interpreters
+from . import interpreters, private
 from .events import Failure
 
 _CHUNK_BYTES = 1 << 20
@@ -36,6 +36,7 @@ class Bundle:
         contract = self._json("io.json", _is_contract)
         self.inputs, self.outputs = contract["inputs"], contract["outputs"]
         self.format = self.manifest["format"]
+        private.enter(self.format)  # before anybody imports NumPy
 
     def float_model(self):
         """The path of the float model, or None where the bundle carries none; raises Failure `altered`."""

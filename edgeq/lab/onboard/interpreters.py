@@ -3,7 +3,7 @@
 import importlib
 import importlib.util
 
-from . import known_answer
+from . import known_answer, private
 from .events import Failure
 
 _MEMORY_WORDS = ("bad_alloc", "out of memory", "cannot allocate", "failed to allocate", "bad allocation")
@@ -131,8 +131,19 @@ def prove(name):
 
 
 def installed(name):
-    """Whether the package is there at all; nothing of it runs yet, for it may crash."""
+    """Whether the package is there at all; nothing of it runs yet, for it may crash.
+
+    Where there is a private runtime for the format, that alone counts.
+    """
+    runtime = private.found(format_of(name))
+    if runtime is not None:
+        return (runtime / name).is_dir()
     return importlib.util.find_spec(name) is not None
+
+
+def format_of(name):
+    """The model format that an interpreter runs."""
+    return next(model_format for model_format, names in FORMATS.items() if name in names)
 
 
 def choose(model_format):

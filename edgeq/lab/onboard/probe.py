@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from . import conditions, events, interpreters, machine, meters
+from . import conditions, events, interpreters, machine, meters, private
 
 CHECK_SECONDS = 120
 
@@ -33,7 +33,14 @@ def check(name):
     """{version, ok, why}: an interpreter was built and an inference was right, or why not."""
     if not interpreters.installed(name):
         return {"version": None, "ok": False, "why": "not installed"}
+    own = private.folder()
+    return ask(name, [] if own is None else ["--own", str(own)])
+
+
+def ask(name, words):
+    """The answer of a `check` in a process of its own; `words` say where it looks."""
     argv = [sys.executable, "-I", str(Path(__file__).with_name("__main__.py")), "check", "--runtime", name]
+    argv += words
     try:
         done = subprocess.run(
             argv,
@@ -65,9 +72,13 @@ def _answer(output):
         return {"version": None, "ok": False, "why": "it ended without an answer"}
 
 
-def check_here(name):
-    """The `check` verb: prove one interpreter in this process."""
+def check_here(name, only=None):
+    """The `check` verb: prove one interpreter in this process, with `only` that folder beside Python's library."""
     version, why = None, None
+    if only is None:
+        private.enter(interpreters.format_of(name))
+    else:
+        private.narrow(only)
     try:
         version = interpreters.version(name)
         interpreters.prove(name)
