@@ -32,7 +32,7 @@ def _fill(
     beside = builders.copy_float(place, quantized)
     vectors = builders.write_golden(place / "golden.npz", model, BY_FORMAT[quantized.artifact.format], samples)
     builders.write_contract(place, quantized)
-    shutil.copytree(RUNNER, place / "runner", ignore=shutil.ignore_patterns("__pycache__", "*.pyc"))
+    shutil.copytree(RUNNER, place / "runner", ignore=shutil.ignore_patterns("__pycache__", "*.pyc", ".*"))
     manifest = builders.describe(
         place,
         quantized,

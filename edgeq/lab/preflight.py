@@ -147,10 +147,10 @@ def nothing_runs(reasons: dict[str, str], where: Where, manifest: Manifest, devi
     """The error of a device on which no interpreter works, with the command that mends it."""
     text = "; ".join(f"{name}: {why}" for name, why in reasons.items()) or f"none runs {manifest.format}"
     if any(_OTHER_CPU in why for why in reasons.values()):
-        package = f"{_PACKAGES.get(manifest.format, manifest.runtime)}!={manifest.runtime_versions or '0'}"
+        package = shlex.quote(f"{_PACKAGES.get(manifest.format, manifest.runtime)}!={manifest.runtime_versions or '0'}")
         return IllegalInstruction(
             f"{device.name}: {manifest.runtime} has instructions that its processor lacks ({text})",
-            hint=f"on the device: {shlex.quote(device.python)} -m pip install --force-reinstall '{package}'",
+            hint=f"on the device: {shlex.quote(device.python)} -m pip install --force-reinstall {package}",
         )
     refusal = Refusal(event="error", kind="runtime-missing", message=text, device=where, format=manifest.format)
     return RuntimeMissing(

@@ -1,24 +1,47 @@
-"""A TCP link through this process that can be cut silently, as by a cable."""
+"""A TCP link through this process that can be cut silently, broken, slowed down and made to lie, as by a bad cable."""
 
 from __future__ import annotations
 
 import contextlib
+import queue
+import select
 import socket
+import struct
 import threading
+import time
 from types import TracebackType
+
+PIECE_BYTES = 16384
+_POLL_SECONDS = 0.05
+_AT_ONCE = struct.pack("ii", 1, 0)
+"""SO_LINGER: closing throws away what was not sent and resets the connection."""
 
 
 class Proxy:
     """Forwards connections to `127.0.0.1:port` elsewhere until `cut()`; then nothing passes and nothing closes.
 
     `cut_after_bytes` cuts by itself once the client has sent so much. Both ends' kernels go on acknowledging.
+    `delay_seconds` is how late each piece is, one way; `bytes_per_second` how much passes, each way.
     """
 
-    def __init__(self, host: str, port: int, *, cut_after_bytes: int | None = None) -> None:
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        *,
+        cut_after_bytes: int | None = None,
+        delay_seconds: float = 0.0,
+        bytes_per_second: float | None = None,
+    ) -> None:
+        self.delay_seconds = delay_seconds
+        self.bytes_per_second = bytes_per_second
+        self.accepted = threading.Event()
         self._target = (host, port)
         self._cut_after_bytes = cut_after_bytes
         self._sent_bytes = 0
         self._is_cut = threading.Event()
+        self._is_reset = threading.Event()
+        self._to_corrupt = 0
         self._sockets: list[socket.socket] = []
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = int(self._listener.getsockname()[1])
@@ -28,10 +51,22 @@ class Proxy:
         """Stop forwarding."""
         self._is_cut.set()
 
+    def reset(self) -> None:
+        """Break all connections, those to come too, so that both ends are told at once (RST)."""
+        self._is_reset.set()
+        time.sleep(4 * _POLL_SECONDS)  # who waits in a read keeps the connection open
+        self._close(self._sockets)
+
+    def corrupt(self) -> None:
+        """Flip a bit of what comes next from the server."""
+        self._to_corrupt = 1
+
     def mend(self) -> None:
-        """Forward new connections again; those that were cut stay dead."""
-        self._cut_after_bytes = None
-        self._is_cut = threading.Event()
+        """Forward new connections again, undisturbed; those that were cut stay dead."""
+        self._cut_after_bytes = self.bytes_per_second = None
+        self._to_corrupt, self.delay_seconds = 0, 0.0
+        self._is_cut, self._is_reset = threading.Event(), threading.Event()
+        self.accepted.clear()
 
     @property
     def is_cut(self) -> bool:
@@ -42,23 +77,82 @@ class Proxy:
         with contextlib.suppress(OSError):
             while True:
                 client = self._listener.accept()[0]
+                self.accepted.set()
+                if self._is_reset.is_set():
+                    self._close([client])
+                    continue
                 server = socket.create_connection(self._target)
                 self._sockets += [client, server]
-                for source, sink, counts in ((client, server, True), (server, client, False)):
-                    words = (source, sink, counts, self._is_cut)
-                    threading.Thread(target=self._forward, args=words, daemon=True).start()
+                self._link(client, server, True)
+                self._link(server, client, False)
 
-    def _forward(self, source: socket.socket, sink: socket.socket, counts: bool, is_cut: threading.Event) -> None:
-        with contextlib.suppress(OSError):
-            while data := source.recv(16384):
-                self._sent_bytes += len(data) * counts
+    def _link(self, source: socket.socket, sink: socket.socket, is_client: bool) -> None:
+        under_way: queue.Queue[tuple[float, bytes]] = queue.Queue(64)
+        over = (self._is_cut, self._is_reset)
+        for work, end in ((self._take, source), (self._deliver, sink)):
+            threading.Thread(target=work, args=(end, under_way, is_client, over), daemon=True).start()
+
+    def _take(
+        self,
+        source: socket.socket,
+        under_way: queue.Queue[tuple[float, bytes]],
+        is_client: bool,
+        over: tuple[threading.Event, threading.Event],
+    ) -> None:
+        """Read pieces, an empty one at the end."""
+        data = b" "
+        with contextlib.suppress(OSError, ValueError):
+            while data and not any(event.is_set() for event in over):
+                if not select.select([source], [], [], _POLL_SECONDS)[0]:
+                    continue
+                data = source.recv(PIECE_BYTES)
+                self._sent_bytes += len(data) * is_client
                 if self._cut_after_bytes is not None and self._sent_bytes > self._cut_after_bytes:
                     self.cut()
-                if is_cut.is_set():
+                under_way.put((time.monotonic() + self.delay_seconds, data))
+
+    def _deliver(
+        self,
+        sink: socket.socket,
+        under_way: queue.Queue[tuple[float, bytes]],
+        is_client: bool,
+        over: tuple[threading.Event, threading.Event],
+    ) -> None:
+        """Write pieces when they are due."""
+        with contextlib.suppress(OSError):
+            while not any(event.is_set() for event in over):
+                try:
+                    due, data = under_way.get(timeout=_POLL_SECONDS)
+                except queue.Empty:
+                    continue
+                time.sleep(max(0.0, due - time.monotonic()))
+                if any(event.is_set() for event in over):
                     return
-                sink.sendall(data)
-            if not is_cut.is_set():
-                sink.shutdown(socket.SHUT_WR)
+                if not data:
+                    sink.shutdown(socket.SHUT_WR)
+                    return
+                self._send(sink, data if is_client else self._spoilt(data))
+
+    def _send(self, sink: socket.socket, data: bytes) -> None:
+        for start in range(0, len(data), 1024 if self.bytes_per_second else PIECE_BYTES):
+            rate = self.bytes_per_second
+            piece = data[start : start + 1024] if rate else data[start : start + PIECE_BYTES]
+            if self._is_cut.is_set():
+                return
+            sink.sendall(piece)
+            time.sleep(len(piece) / rate if rate else 0)
+
+    def _spoilt(self, data: bytes) -> bytes:
+        if not self._to_corrupt:
+            return data
+        self._to_corrupt, middle = 0, len(data) // 2
+        return data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :]
+
+    def _close(self, sockets: list[socket.socket]) -> None:
+        for sock in sockets:
+            with contextlib.suppress(OSError):
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
+            sock.close()
 
     def close(self) -> None:
         """Close all ends."""

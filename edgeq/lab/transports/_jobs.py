@@ -21,6 +21,8 @@ from edgeq.lab.transports._session import FRAME_BYTES, Answer, Dialogue, Pipe, a
 from edgeq.types import Device
 
 MOST_HOLDERS = 10_000
+"""Of so many holders one after the other is told while a lease is waited for; a device that lies has more."""
+LONGEST_PATH = 4096
 
 
 def ignore(piece: bytes) -> None:
@@ -171,7 +173,7 @@ class AgentTransport:
     def hash(self, paths: Sequence[str]) -> dict[str, str]:
         """SHA-256 of the files that exist there; see Transport."""
         told = self._ask({"job": "hash", "paths": list(paths)})
-        found, self._home = told.get("hashes"), str(told.get("home"))
+        found, self._home = told.get("hashes"), home_told(told, self.device)
         wanted = set(paths)
         return {k: str(v) for k, v in found.items() if k in wanted} if isinstance(found, dict) else {}
 
@@ -186,7 +188,7 @@ class AgentTransport:
     def home(self) -> str:
         """The home folder there; see Transport."""
         if self._home is None:
-            self._home = str(self._ask({"job": "home"}).get("home"))
+            self._home = home_told(self._ask({"job": "home"}), self.device)
         return self._home
 
     @contextlib.contextmanager
@@ -214,7 +216,7 @@ class AgentTransport:
             if kind == b"R":
                 raise Held(told)
             if "holder" not in told:
-                self._home = str(told.get("home"))  # asked for next by whoever measures: one program less to start
+                self._home = home_told(told, self.device)  # asked for next by who measures: one program less to start
                 return
             waiting(told)
         raise CommandFailed(f"{self.device.name} tells of more than {MOST_HOLDERS} holders of its lease")
@@ -234,6 +236,14 @@ class AgentTransport:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def home_told(told: Answer, device: Device) -> str:
+    """The home folder that a device tells of; raises CommandFailed for what is no absolute path on one line."""
+    home = told.get("home")
+    if not isinstance(home, str) or not home.startswith("/") or len(home) > LONGEST_PATH or not home.isprintable():
+        raise CommandFailed(f"{device.name} does not tell its home folder")
+    return home
 
 
 def what(job: Answer) -> str:
