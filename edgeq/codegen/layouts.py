@@ -58,7 +58,8 @@ def depth4(depth: int) -> int:
 
 def conv_scratch_bytes(kernel_h: int, kernel_w: int, in_c: int, groups: int = 1) -> int:
     """What `eq_conv2d_s8_get_buffer_size` returns."""
-    return 4 * depth4(kernel_h * kernel_w * (in_c // groups))
+    depth = depth4(kernel_h * kernel_w * (in_c // groups))
+    return 4 * depth + (0 if in_c // groups % 4 == 0 else depth)
 
 
 def dense_scratch_bytes(in_c: int) -> int:

@@ -86,8 +86,16 @@ static inline int32_t eq_finish(int32_t acc, int32_t multiplier, int32_t right_s
 #endif
 }
 
-/* Clamps `count` finished values (a constant) and writes them `step` apart. */
+/* Clamps `count` finished values (a constant) and writes them; the full range needs one instruction each. */
 static inline void eq_store(const int32_t *values, int count, int32_t low, int32_t high, int8_t *to) {
+#if EQ_DSP
+    if (high - low == 255) {
+        for (int i = 0; i < count; i++) {
+            to[i] = (int8_t)eq_ssat8(values[i]);
+        }
+        return;
+    }
+#endif
     for (int i = 0; i < count; i++) {
         to[i] = (int8_t)eq_clamp(values[i], low, high);
     }
@@ -101,7 +109,8 @@ static inline uint32_t eq_depth4(uint32_t depth) {
 /* A scratch row holds one or two pixels as 16-bit values with the input's offset added: groups of four values of depth,
  * those of the second pixel after those of the first. `pixels` 1 or 2; to the second pixel points row + 2.
  *
- * Writes `count` values of one pixel at `position` of its depth; from NULL zeros. */
+ * Writes `count` values of one pixel from `position` of its depth on, a multiple of 4; a last group that is not whole is
+ * filled up, its weights are zeros. From NULL zeros. */
 void eq_widen(int32_t *row, uint32_t pixels, uint32_t position, const int8_t *from, uint32_t count, int32_t offset);
 
 /* The rows of a weight matrix times a scratch row of one or two pixels, through to the outputs. */

@@ -61,4 +61,11 @@ static inline int32_t eq_smmulr(int32_t a, int32_t b) {
     return out;
 }
 
+/* Clamped to -128..127. */
+static inline int32_t eq_ssat8(int32_t x) {
+    int32_t out;
+    __asm__("ssat %0, #8, %1" : "=r"(out) : "r"(x));
+    return out;
+}
+
 #endif

@@ -56,4 +56,8 @@ static inline int32_t eq_smmulr(int32_t a, int32_t b) {
     return (int32_t)(((int64_t)a * b + ((int64_t)1 << 31)) >> 32);
 }
 
+static inline int32_t eq_ssat8(int32_t x) {
+    return x < -128 ? -128 : x > 127 ? 127 : x;
+}
+
 #endif

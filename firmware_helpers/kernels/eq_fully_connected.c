@@ -11,10 +11,7 @@ void eq_fully_connected_s8(const eq_fully_connected_params *p, const int8_t *inp
     const eq_matrix m = {weights, bias, p->out.multiplier, p->out.right_shift, &p->out, p->out_c, depth4};
     int32_t *row = scratch;
     for (uint32_t batch = 0; batch < p->batches; batch++) {
-        const uint32_t whole = p->in_c & ~3u;
-        eq_widen(row, 1, 0, input, whole, p->in_offset);
-        eq_widen(row, 1, whole, input + whole, p->in_c - whole, p->in_offset);
-        eq_widen(row, 1, p->in_c, NULL, depth4 - p->in_c, 0);
+        eq_widen(row, 1, 0, input, p->in_c, p->in_offset);
         eq_multiply_s8(&m, row, output);
         input += p->in_c;
         output += p->out_c;

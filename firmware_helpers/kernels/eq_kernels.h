@@ -46,7 +46,7 @@ typedef struct {
  * weights: layouts.pack_conv(). For each group: `rows` = out_c / groups channels of `depth` = kernel_h * kernel_w *
  *   (in_c / groups) bytes, in the order ky, kx, c; depth is padded with zeros to `depth4`, a multiple of 4. Channels go in
  *   blocks of 4: block[depth4 / 4][4 channels][4 bytes]; the rest (rows % 4) follows channel after channel.
- * scratch: 2 pixels * depth4 * 2 bytes: eq_conv2d_s8_get_buffer_size().
+ * scratch: eq_conv2d_s8_get_buffer_size(): 2 pixels * depth4 * 2 bytes, and depth4 more where in_c / groups is no multiple of 4.
  * DEPTHWISE_CONV_2D with a depth multiplier above 1 is this kernel with groups = in_c.
  * Overlap (groups = 1 only): pixels are read and written in rising order, two at a time; both pixels' windows are read before
  *   either is written. layouts.conv_overlap() says how many bytes before the input the output must begin. A 1x1

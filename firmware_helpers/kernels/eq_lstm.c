@@ -6,13 +6,6 @@ size_t eq_lstm_s8_get_buffer_size(const eq_lstm_params *p) {
     return (size_t)2 * eq_depth4(p->in_c) + (size_t)2 * eq_depth4(p->cells);
 }
 
-static void widen(int32_t *row, const int8_t *from, uint32_t count, int32_t offset) {
-    const uint32_t whole = count & ~3u;
-    eq_widen(row, 1, 0, from, whole, offset);
-    eq_widen(row, 1, whole, from + whole, count - whole, offset);
-    eq_widen(row, 1, count, NULL, eq_depth4(count) - count, 0);
-}
-
 static int32_t clamp16(int32_t x) {
     return eq_clamp(x, INT16_MIN, INT16_MAX);
 }
@@ -32,8 +25,8 @@ static int32_t scaled_product(int32_t a, int32_t b, int32_t multiplier, int32_t 
 
 static void step(const eq_lstm_params *p, const int8_t *input, int8_t *hidden, int16_t *cell, int32_t *x) {
     int32_t *h = x + eq_depth4(p->in_c) / 2;
-    widen(x, input, p->in_c, p->in_offset);
-    widen(h, hidden, p->cells, p->hidden_offset);
+    eq_widen(x, 1, 0, input, p->in_c, p->in_offset);
+    eq_widen(h, 1, 0, hidden, p->cells, p->hidden_offset);
     for (uint32_t c = 0; c < p->cells; c++) {
         const int32_t forget = eq_logistic_q12(gate_sum(p, &p->forget, x, h, c));
         const int32_t admit = eq_logistic_q12(gate_sum(p, &p->input, x, h, c));

@@ -4,42 +4,16 @@
 #if EQ_DSP
 
 /* Four values of depth are two words, (0, 2) and (1, 3): as SXTB16 takes bytes apart. */
-static void put_one(int32_t *row, uint32_t pixels, uint32_t position, int32_t value) {
-    const uint32_t half = ((position & 1u) << 1) | ((position >> 1) & 1u);
-    const int16_t narrow = (int16_t)value;
-    EQ_COPY((uint8_t *)(row + (position / 4) * 2 * pixels) + 2 * half, &narrow, sizeof narrow);
-}
-
-void eq_widen(int32_t *row, uint32_t pixels, uint32_t position, const int8_t *from, uint32_t count, int32_t offset) {
-    if (((position | count) & 3u) != 0) {
-        for (uint32_t i = 0; i < count; i++) {
-            put_one(row, pixels, position + i, from == NULL ? 0 : from[i] + offset);
-        }
-        return;
-    }
-    int32_t *to = row + position / 2 * pixels;
-    const uint32_t step = 2 * pixels;
-    if (from == NULL) {
-        for (uint32_t n = count / 4; n != 0; n--) {
-            to[0] = 0;
-            to[1] = 0;
-            to += step;
-        }
-        return;
-    }
-    const int32_t both = eq_pair(offset);
-    for (uint32_t n = count / 4; n != 0; n--) {
-        const int32_t word = eq_load4(from);
-        from += 4;
-        to[0] = eq_sxtab16(both, word);
-        to[1] = eq_sxtab16_odd(both, word);
-        to += step;
-    }
+static inline void put_group(int32_t *to, const int8_t *from, int32_t both) {
+    const int32_t word = eq_load4(from);
+    to[0] = eq_sxtab16(both, word);
+    to[1] = eq_sxtab16_odd(both, word);
 }
 
 typedef int32_t row_t;
 #define EQ_ROW(row) (row)
 #define EQ_GROUP 2
+#define EQ_OFFSET(offset) eq_pair(offset)
 
 /* acc += four products. */
 static inline int32_t dot4(const int8_t *w, int32_t even, int32_t odd, int32_t acc) {
@@ -75,16 +49,17 @@ static inline int32_t dot_1x1(const int8_t *w, const row_t *x, int32_t acc) {
 
 #else /* no DSP: 16-bit values in natural order */
 
+static inline void put_group(int32_t *to, const int8_t *from, int32_t offset) {
+    int16_t *values = (int16_t *)(void *)to;
+    for (int k = 0; k < 4; k++) {
+        values[k] = (int16_t)(from[k] + offset);
+    }
+}
+
 typedef int16_t row_t;
 #define EQ_ROW(row) ((const int16_t *)(const void *)(row))
 #define EQ_GROUP 4
-
-void eq_widen(int32_t *row, uint32_t pixels, uint32_t position, const int8_t *from, uint32_t count, int32_t offset) {
-    int16_t *to = (int16_t *)(void *)row;
-    for (; count != 0; count--, position++) {
-        to[(position & ~3u) * pixels + (position & 3u)] = from == NULL ? 0 : (int16_t)(*from++ + offset);
-    }
-}
+#define EQ_OFFSET(offset) (offset)
 
 static inline void dot_2x2(const int8_t *w, const row_t *x, int32_t acc[4]) {
     for (int k = 0; k < 4; k++) {
@@ -113,6 +88,26 @@ static inline int32_t dot_1x1(const int8_t *w, const row_t *x, int32_t acc) {
 
 #endif
 
+void eq_widen(int32_t *row, uint32_t pixels, uint32_t position, const int8_t *from, uint32_t count, int32_t offset) {
+    const int32_t added = EQ_OFFSET(offset);
+    const uint32_t step = 2 * pixels, rest = count & 3u;
+    int32_t *to = row + position / 2 * pixels;
+    if (from == NULL) {
+        for (uint32_t n = (count + 3) / 4; n != 0; n--, to += step) {
+            to[0] = 0;
+            to[1] = 0;
+        }
+        return;
+    }
+    for (uint32_t n = count / 4; n != 0; n--, to += step, from += 4) {
+        put_group(to, from, added);
+    }
+    if (rest != 0) {
+        const int8_t last[4] = {from[0], rest > 1 ? from[1] : 0, rest > 2 ? from[2] : 0, 0};
+        put_group(to, last, added);
+    }
+}
+
 /* One channel of the rest, for the pixel that x points to; `step` from group to group. */
 static int32_t rest(const int8_t *w, const row_t *x, uint32_t step, uint32_t depth4, int32_t acc) {
     for (const int8_t *end = w + depth4; w != end; w += 4, x += step) {
@@ -134,9 +129,13 @@ void eq_multiply_two_s8(const eq_matrix *m, const int32_t *row, int8_t *output0,
     const uint32_t depth4 = m->depth4, rows = m->rows;
     for (uint32_t c = 0; c + 2 <= (rows & ~3u); c += 2) {
         const int8_t *w = weights;
-        const row_t *x = x0, *const end = x0 + depth4 / 2 * EQ_GROUP;
+        const row_t *x = x0, *const end = x0 + depth4 / 8 * 4 * EQ_GROUP;
         int32_t acc[4] = {bias[0], bias[0], bias[1], bias[1]};
-        for (; x != end; x += 2 * EQ_GROUP, w += 16) {
+        for (; x != end; x += 4 * EQ_GROUP, w += 32) {
+            dot_2x2(w, x, acc);
+            dot_2x2(w + 16, x + 2 * EQ_GROUP, acc);
+        }
+        if ((depth4 & 4u) != 0) {
             dot_2x2(w, x, acc);
         }
         const int32_t m0 = *multiplier, s0 = *right_shift;
