@@ -9,6 +9,8 @@ import fcntl
 import hashlib
 import json
 import os
+import re
+import shutil
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -59,16 +61,70 @@ def state_folder() -> Path:
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary name beside `path` that becomes `path` when the block ends well, and is removed otherwise."""
+    with part(path) as temporary, writing(path):
+        yield temporary
+        _finish(temporary, path)
+
+
+@contextlib.contextmanager
+def part(path: Path, *, folder: bool = False) -> Iterator[Path]:
+    """A new temporary file or folder beside `path`, removed when the block ends; raises OutputError.
+
+    It is locked meanwhile: one that is not was left by a process that was killed, and is swept away first.
+    """
     make_folder(path.parent)
     with writing(path):
-        handle, name = tempfile.mkstemp(prefix=f".{path.name[:100]}.", suffix=".part", dir=path.parent)
-        os.close(handle)
-    temporary = Path(name)
+        _sweep(path)
+        handle, temporary = _locked_part(path, folder)
     try:
-        with writing(path):
-            yield temporary
-            _finish(temporary, path)
+        yield temporary
     finally:
+        _discard(temporary)
+        os.close(handle)
+
+
+def _locked_part(path: Path, folder: bool) -> tuple[int, Path]:
+    while True:
+        with contextlib.suppress(FileNotFoundError):
+            handle, temporary = _new_part(path, folder)
+            with contextlib.suppress(OSError):  # not every file system can lock; nobody sweeps there then
+                fcntl.flock(handle, fcntl.LOCK_EX)
+            if os.fstat(handle).st_nlink:
+                return handle, temporary
+            os.close(handle)  # swept away before it was locked
+
+
+def _new_part(path: Path, folder: bool) -> tuple[int, Path]:
+    prefix = f".{path.name[:100]}."
+    if not folder:
+        handle, name = tempfile.mkstemp(".part", prefix, path.parent)
+        return handle, Path(name)
+    name = tempfile.mkdtemp(".part", prefix, path.parent)
+    return os.open(name, os.O_RDONLY | os.O_CLOEXEC), Path(name)
+
+
+def _sweep(path: Path) -> None:
+    """Remove the temporary files and folders of writers of `path` that were killed: nobody has them locked."""
+    leftover = re.compile(rf"\.{re.escape(path.name[:100])}\.[a-z0-9_]{{8}}\.part")
+    for entry in path.parent.iterdir():
+        if leftover.fullmatch(entry.name):
+            with contextlib.suppress(OSError):
+                _sweep_one(entry)
+
+
+def _sweep_one(temporary: Path) -> None:
+    handle = os.open(temporary, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _discard(temporary)
+    finally:
+        os.close(handle)
+
+
+def _discard(temporary: Path) -> None:
+    if temporary.is_dir():
+        shutil.rmtree(temporary, ignore_errors=True)
+    else:
         temporary.unlink(missing_ok=True)
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
-import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,16 +30,12 @@ LARGEST_FLOAT_BYTES = 256 << 20
 @contextmanager
 def whole(out: Path) -> Iterator[Path]:
     """A new folder that takes the place of `out` when the block ends well; raises OutputError."""
-    store.make_folder(out.parent)
-    with (
-        store.writing(out),
-        tempfile.TemporaryDirectory(prefix=f".{out.name}.", suffix=".part", dir=out.parent) as part,
-    ):
-        place = Path(part) / out.name
+    with store.part(out, folder=True) as part, store.writing(out):
+        place = part / out.name
         place.mkdir()
         yield place
         if out.exists():
-            out.rename(Path(part) / "old")
+            out.rename(part / "old")
         place.rename(out)
 
 

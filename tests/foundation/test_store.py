@@ -141,3 +141,56 @@ def test_threads_that_ask_for_the_umask_leave_it_alone() -> None:
         sys.setswitchinterval(interval)
         after = os.umask(mask)
     assert (told, after) == ({mask}, mask)
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from edgeq import store
+with store.part(Path(sys.argv[1]), folder=sys.argv[2] == "folder") as place:
+    (place / "half" if place.is_dir() else place).write_text("half")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_what_a_killed_writer_left_is_swept_away_by_the_next(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "a+[b].json"
+    done = subprocess.run([sys.executable, "-c", KILLED, str(path), kind], check=False, timeout=30)
+    assert done.returncode == -9
+    assert len(list(tmp_path.iterdir())) == 1
+    store.write(path, _verdict())
+    assert [one.name for one in tmp_path.iterdir()] == [path.name]
+
+
+def test_what_a_living_writer_has_is_not_swept_away(tmp_path: Path) -> None:
+    path = tmp_path / "one.json"
+    with store.part(path) as first, store.part(path, folder=True) as second:
+        store.write(path, _verdict())
+        assert first.is_file()
+        assert second.is_dir()
+    assert [one.name for one in tmp_path.iterdir()] == [path.name]
+
+
+def test_only_leftovers_of_the_same_name_are_swept_away(tmp_path: Path) -> None:
+    others = [".two.json.abcdefgh.part", ".one.json.part", "one.json.abcdefgh.part", ".one.json.abcdefgh.part.x"]
+    for name in others:
+        (tmp_path / name).write_text("mine")
+    (tmp_path / ".one.json.abcdefgi.part").symlink_to(tmp_path)
+    store.write(tmp_path / "one.json", _verdict())
+    assert {one.name for one in tmp_path.iterdir()} == {*others, "one.json", ".one.json.abcdefgi.part"}
+
+
+@pytest.mark.parametrize("folder", [False, True])
+def test_many_writers_of_one_name_leave_nothing(folder: bool, tmp_path: Path) -> None:
+    """Sweeping never takes a name from under another's feet."""
+
+    def write(number: int) -> None:
+        with store.part(tmp_path / "one", folder=folder) as place:
+            inner = place / "x" if folder else place
+            inner.write_text(str(number))
+            assert inner.read_text() == str(number)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(write, range(200)))
+    assert list(tmp_path.iterdir()) == []
