@@ -18,7 +18,7 @@ Lags = Mapping[tuple[int, int], int]
 """(buffer read, buffer written) -> bytes by which the written one begins below the read one, at least."""
 
 _TRIES = 400
-_WORK = 3_000_000
+_WORK = 600_000
 """Pairs of buffers looked at, so that a graph of a thousand operators is planned in seconds."""
 
 

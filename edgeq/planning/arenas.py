@@ -30,6 +30,18 @@ def parts(runtime: str, graph: ModelGraph, target: Target) -> Parts:
     return ARENAS.get(runtime, greedy)(graph, target)
 
 
+def compiled(graph: ModelGraph, target: Target) -> Parts:
+    """What the graph compiled to C takes of a microcontroller, by part; empty where it cannot be compiled.
+
+    `graph` is as in `parts`. The arena is the generator's own, so it is exact.
+    """
+    if target.kind != "mcu":
+        return {}
+    from edgeq.codegen.footprint import footprint
+
+    return footprint(graph)
+
+
 def needs_weights(runtime: str) -> bool:
     """Whether a runtime's arena depends on how weights are stored."""
     return runtime in ARENAS

@@ -42,8 +42,8 @@ Stored = tuple[str, int]
 Stores = frozenset[tuple[int, str] | tuple[int, Stored]]
 """What tells one arena from another: the data types of activations, and the layers where they matter."""
 
-Arenas = dict[Stores, arenas.Parts]
-"""The arenas of one runtime: schemes share most of them."""
+Arenas = dict[Stores, tuple[arenas.Parts, arenas.Parts]]
+"""The arenas of one runtime, and what the compiled model takes: schemes share most of them."""
 
 
 def predict(
@@ -61,15 +61,18 @@ def predict(
     layers = {} if as_is or not arenas.needs_weights(runtime.name) else layouts(look, placed)
     key: Stores = frozenset([*kinds.items(), *layers.items()])
     if key not in known:
-        known[key] = arenas.parts(runtime.name, retyped(look, kinds, layers), target)
-    arena_bytes = sum(known[key].values())
+        planned = retyped(look, kinds, layers)
+        known[key] = arenas.parts(runtime.name, planned, target), arenas.compiled(planned, target)
+    parts, compiled_bytes = known[key]
+    arena_bytes = sum(parts.values())
     resident_bytes = 0 if target.kind == "mcu" else flash_bytes
     resident_bytes += 0 if as_is else _expanded_bytes(look, placed)
     return PlannedMemory(
         flash_bytes=flash_bytes,
         ram_bytes=arena_bytes + resident_bytes,
         arena_bytes=arena_bytes,
-        arena_parts_bytes=known[key],
+        arena_parts_bytes=parts,
+        compiled_bytes=compiled_bytes,
     )
 
 

@@ -32,6 +32,7 @@ def plan(found: Plan, *, every_operator: bool = False) -> RenderableType:
         ("flash", format_size(memory.flash_bytes)),
         ("RAM", f"{format_size(memory.ram_bytes)} (arena {format_size(memory.arena_bytes)})"),
         *_arena(memory, every_operator),
+        *_compiled(memory),
         ("latency", format_ms(latency) if latency is not None else f"- ({found.unavailable.get('latency_ms', '')})"),
     ]
     parts: list[RenderableType] = [
@@ -46,6 +47,15 @@ def plan(found: Plan, *, every_operator: bool = False) -> RenderableType:
     if found.rejected:
         parts.append(table("\nnot taken", ("scheme", "why"), [(r.scheme, r.why) for r in found.rejected]))
     return Group(*parts)
+
+
+def _compiled(memory: PlannedMemory) -> list[tuple[str, str]]:
+    """What the model takes when it is compiled to C instead."""
+    size = memory.compiled_bytes
+    if not size:
+        return []
+    flash = format_size(size["constants"] + size["code"])
+    return [("compiled to C", f"flash {flash}, RAM {format_size(size['arena'])} (arena, exact)")]
 
 
 def _arena(memory: PlannedMemory, every_part: bool) -> list[tuple[str, str]]:

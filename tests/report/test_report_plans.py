@@ -53,4 +53,13 @@ def test_a_part_without_words_is_shown_by_its_name(plan: types.Plan) -> None:
 
 def test_json_keeps_its_keys_and_adds_the_parts(plan: types.Plan) -> None:
     memory = json.plan(with_parts(plan, **PARTS))["memory"]
-    assert memory == {"flash_bytes": 1, "ram_bytes": 22924, "arena_bytes": 22924, "arena_parts_bytes": PARTS}
+    sizes = {"flash_bytes": 1, "ram_bytes": 22924, "arena_bytes": 22924}
+    assert memory == {**sizes, "arena_parts_bytes": PARTS, "compiled_bytes": {}}
+
+
+def test_what_the_compiled_model_takes_has_a_line(plan: types.Plan) -> None:
+    assert "compiled to C" not in shown(plan)
+    sizes = {"arena": 9536, "constants": 27253, "code": 9583}
+    memory = dataclasses.replace(plan.memory, compiled_bytes=sizes)
+    text = shown(dataclasses.replace(plan, memory=memory))
+    assert "flash 36.0 KiB, RAM 9.3 KiB (arena, exact)" in text

@@ -29,13 +29,20 @@ def memory(plan: Plan, look: View, target: Target) -> PlannedMemory:
     kinds = {} if as_is else activations(plan.operators, look)
     layers = {} if as_is or not arenas.needs_weights(plan.runtime) else _layers(plan.operators, look)
     tensors = tuple(_planned(look, t, kinds.get(t.index), layers.get(t.index)) for t in look.graph.tensors)
-    parts_of_arena = arenas.parts(plan.runtime, dataclasses.replace(look.graph, tensors=tensors), target)
+    planned = dataclasses.replace(look.graph, tensors=tensors)
+    parts_of_arena = arenas.parts(plan.runtime, planned, target)
     flash = look.graph.size_bytes if as_is else _file_bytes(plan, look, kinds)
     resident = 0 if target.kind == "mcu" else flash
     expanded = 0 if as_is else _expanded_bytes(plan, look)
     arena = sum(parts_of_arena.values())
     ram = arena + resident + expanded
-    return PlannedMemory(flash_bytes=flash, ram_bytes=ram, arena_bytes=arena, arena_parts_bytes=parts_of_arena)
+    return PlannedMemory(
+        flash_bytes=flash,
+        ram_bytes=ram,
+        arena_bytes=arena,
+        arena_parts_bytes=parts_of_arena,
+        compiled_bytes=arenas.compiled(planned, target),
+    )
 
 
 def activations(operators: Sequence[Placement], look: View) -> dict[int, str]:

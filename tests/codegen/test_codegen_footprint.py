@@ -1,0 +1,61 @@
+"""What is planned for a compiled model, before it is built, is what the generator then writes."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from edgeq import models, targets, workflow
+from edgeq.codegen import footprint, generate, lowering
+from edgeq.planning import arenas
+from edgeq.testing import models as made
+
+CODE_BYTES = {
+    "kws_dscnn/kws_reference_int8.tflite": 36_852,
+    "ic_resnet8/resnet8_reference_int8.tflite": 89_048,
+    "vww_mobilenetv1/vww_reference_int8.tflite": 243_908,
+    "ad_autoencoder/ad_reference_int8.tflite": 274_256,
+}
+"""Flash of the whole program but its start-up, by clang 14 for a Cortex-M4 at -O2, K1's kernels of November 2026."""
+
+
+@pytest.mark.parametrize("name", CODE_BYTES)
+def test_a_real_models_footprint(shared: Path, name: str) -> None:
+    found = footprint.footprint(models.read(shared / name))
+    compiled = generate.compile_model(shared / name)
+    assert found["arena"] == compiled.arena_bytes
+    assert found["constants"] == pytest.approx(compiled.constant_bytes, rel=0.001)
+    assert found["constants"] + found["code"] == pytest.approx(CODE_BYTES[name], rel=0.05)
+
+
+def test_every_operator_that_is_lowered_has_a_size() -> None:
+    assert set(footprint.KERNELS) == set(lowering.LOWERINGS)
+
+
+def test_from_the_float_model_the_arena_is_exact(tmp_path: Path) -> None:
+    """Planned from the float file, built from the converted one."""
+    path = made.conv_tflite(tmp_path)
+    made.tiny_dataset(tmp_path)
+    found, bundle = workflow.build(path, "stm32l4r5", str(tmp_path / "dataset.yaml"), output=tmp_path / "out")
+    assert bundle is not None
+    assert not isinstance(found, workflow.Refused)
+    assert found.plan.memory.compiled_bytes["arena"] == bundle.manifest.estimates["arena_bytes"]
+    assert found.plan.memory.compiled_bytes["constants"] == pytest.approx(
+        bundle.manifest.estimates["constant_bytes"], rel=0.05
+    )
+
+
+def test_what_cannot_be_compiled_has_none(tmp_path: Path) -> None:
+    graph = models.read(made.conv_tflite(tmp_path))
+    board = targets.load("stm32l4r5")
+    assert arenas.compiled(graph, board) == {}
+    integers = dataclasses.replace(
+        graph, tensors=tuple(dataclasses.replace(t, dtype="int8", size_bytes=t.size_bytes // 4) for t in graph.tensors)
+    )
+    assert arenas.compiled(integers, board)["arena"] > 0
+    assert arenas.compiled(integers, targets.load("raspberry-pi-4")) == {}
+    unknown = dataclasses.replace(graph.operators[0], type="COS")
+    assert arenas.compiled(dataclasses.replace(integers, operators=(unknown, *graph.operators[1:])), board) == {}
+    assert [one.type for one in footprint.unknown(dataclasses.replace(graph, operators=(unknown,)))] == ["COS"]
