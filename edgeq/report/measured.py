@@ -26,7 +26,7 @@ def latency(found: Latency) -> Iterator[Row]:
     told = [f"{name} {format_ms(one[0])} to {format_ms(one[1])}" for name, one in ends.items() if one]
     if told:
         yield ("  at 95 %", "  ".join(told))
-    yield ("", f"{format_ms(found.mean)}  std {format_ms(found.std)}  {found.runs} runs")
+    yield ("", f"mean {format_ms(found.mean)}  std {format_ms(found.std)}  {found.runs} runs")
     yield ("first, load", f"{format_ms(found.first)}, {format_ms(found.load)}")
 
 
