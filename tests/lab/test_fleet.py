@@ -47,19 +47,19 @@ def test_all_at_the_same_time_and_outcomes_in_order() -> None:
 
 
 def test_so_many_and_no_more_at_once() -> None:
-    here, most, changing = [0], [0], threading.Lock()
+    units = boards(MOST_AT_ONCE + 20)
+    together, here, most = threading.Barrier(MOST_AT_ONCE), list[str](), list[int]()
 
     def work(unit: Device, reach: Reach) -> str:
-        with changing:
-            here[0] += 1
-            most[0] = max(most[0], here[0])
-        time.sleep(0.05)
-        with changing:
-            here[0] -= 1
+        here.append(unit.name)
+        if unit in units[:MOST_AT_ONCE]:
+            together.wait(60)
+        most.append(len(here))
+        here.remove(unit.name)
         return ""
 
-    assert len(each(boards(MOST_AT_ONCE + 20), work, ended=ignore)) == MOST_AT_ONCE + 20
-    assert most[0] == MOST_AT_ONCE
+    assert len(each(units, work, ended=ignore)) == len(units)
+    assert max(most) == MOST_AT_ONCE
 
 
 def test_names_of_one_machine_take_turns() -> None:
