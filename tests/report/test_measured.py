@@ -77,7 +77,7 @@ def text(renderable: Any) -> str:
     [
         "p50 4 ms",
         "p50 3.9 ms to 4.1 ms",
-        "mean 4.1 ms  std 0.2 ms  250 runs",
+        "mean 4.1 ms  std 200 µs  250 runs",
         "the first 0.2 s of the runs were still slower",
         "slowed down at 0.8 s, to 1.31 times the level before",
         "slowed down little by little from 1 s to 1.9 s, to 1.50 times",
