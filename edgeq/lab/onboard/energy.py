@@ -195,7 +195,7 @@ def _cut(readings, inside, window):
     edges = [_at(readings, edge) for edge in window]
     first = (window[0], edges[0] if edges[0] is not None else inside[0][1])
     last = (window[1], edges[1] if edges[1] is not None else inside[-1][1])
-    return [first] + inside + [last]
+    return [first, *inside, last]
 
 
 def _at(readings, edge_ns):
