@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 from edgeq.codegen import layouts
 from edgeq.codegen.arena import arena_bytes
-from edgeq.types import ModelGraph, Operator, Shape
+from edgeq.types import ModelGraph, Operator, Shape, TensorSpec
 
 _MATRIX = {"matrix": 1974}
 _CONV = {**_MATRIX, "conv2d": 994}
@@ -34,6 +34,7 @@ KERNELS: Mapping[str, Mapping[str, int]] = {
     "MINIMUM": {**_BROADCAST, "maximum_minimum": 520},
     "PRELU": {**_BROADCAST, "prelu": 700},
     "SOFTMAX": {"softmax": 1328},
+    "UNIDIRECTIONAL_SEQUENCE_LSTM": {**_MATRIX, "lstm": 1498, "sigmoid": 512},
     **dict.fromkeys(("AVERAGE_POOL_2D", "MAX_POOL_2D"), _POOL),
     **dict.fromkeys(("LOGISTIC", "TANH", "HARD_SWISH", "RELU", "RELU6", "RELU_N1_TO_1", "LEAKY_RELU"), _LOOKUP),
     **dict.fromkeys(("QUANTIZE", "DEQUANTIZE", "CAST"), _LOOKUP),
@@ -60,7 +61,7 @@ def is_integer(graph: ModelGraph) -> bool:
     """Whether all activations are int8, or the integers beside them."""
     used = {i for o in graph.operators if o.subgraph == 0 for i in (*o.inputs, *o.outputs) if i >= 0}
     kinds = {graph.tensors[index].dtype for index in used if not graph.tensors[index].is_constant}
-    return "int8" in kinds and kinds <= {"int8", "int32", "bool"}
+    return "int8" in kinds and kinds <= {"int8", "int16", "int32", "bool"}
 
 
 def footprint(graph: ModelGraph) -> dict[str, int]:
@@ -83,7 +84,7 @@ def _constant_bytes(operator: Operator, graph: ModelGraph, shapes: list[Shape]) 
     places = {"CONV_2D": 1, "FULLY_CONNECTED": 1, "DEPTHWISE_CONV_2D": 1, "TRANSPOSE_CONV": 1}
     if operator.type not in places or len(operator.inputs) < 2 or operator.inputs[1] < 0:
         constants = (index for index in operator.inputs if index >= 0 and graph.tensors[index].is_constant)
-        return sum(math.prod(shapes[i]) for i in constants if graph.tensors[i].dtype in ("int8", "float32"))
+        return sum(_stored_bytes(graph.tensors[i], shapes[i]) for i in constants)
     weights = operator.inputs[1]
     shape, quantization = shapes[weights], graph.tensors[weights].quantization
     rows = shape[3] if operator.type == "DEPTHWISE_CONV_2D" and len(shape) == 4 else shape[0]
@@ -91,3 +92,10 @@ def _constant_bytes(operator: Operator, graph: ModelGraph, shapes: list[Shape]) 
     padded = depth if operator.type in ("DEPTHWISE_CONV_2D", "TRANSPOSE_CONV") else layouts.depth4(depth)
     per_channel = quantization is None or len(quantization.scales) > 1
     return rows * padded + (_CHANNEL_BYTES * rows if per_channel else 4 * rows + 5)
+
+
+def _stored_bytes(tensor: TensorSpec, shape: Shape) -> int:
+    """A constant operand: what is float still will be int8; 32-bit biases of a recurrent layer stay."""
+    if tensor.dtype in ("int8", "float32"):
+        return math.prod(shape)
+    return 4 * math.prod(shape) if tensor.quantization is not None else 0

@@ -12,6 +12,7 @@ HEADER = "eq_kernels.h"
 _STRUCT = re.compile(r"typedef struct \{(.*?)\}\s*(\w+);", re.DOTALL)
 _COMMENT = re.compile(r"/\*.*?\*/|//[^\n]*", re.DOTALL)
 _DEFINED = re.compile(r"^(?!static\b)[A-Za-z_][\w \*]*?\b(eq_\w+)\((?=[^;{]*\{)", re.MULTILINE)
+_TABLE = re.compile(r"^const \w+ (eq_\w+)\[\w*\] = ", re.MULTILINE)
 _NAME = re.compile(r"\beq_\w+")
 _INCLUDE = re.compile(r'^\s*#\s*include\s+"([^"]+)"', re.MULTILINE)
 LIMITS = {
@@ -70,6 +71,12 @@ def _definitions() -> Mapping[str, str]:
     return {found: name for name, text in _sources().items() if name.endswith(".c") for found in _DEFINED.findall(text)}
 
 
+@functools.cache
+def _tables() -> Mapping[str, str]:
+    """Tables that kernels share -> the file that defines them."""
+    return {found: name for name, text in _sources().items() if name.endswith(".c") for found in _TABLE.findall(text)}
+
+
 def is_kernel(function: str) -> bool:
     """Whether a kernel of that name is there."""
     return function in _definitions()
@@ -90,5 +97,7 @@ def files(functions: Iterable[str]) -> list[str]:
 def _needs(name: str) -> Iterable[str]:
     text = _sources()[name]
     yield from (included for included in _INCLUDE.findall(text) if included in _sources())
+    words = set(_NAME.findall(text))
+    yield from (_tables()[word] for word in words if word in _tables())
     if name.endswith(".c"):
-        yield from (_definitions()[word] for word in set(_NAME.findall(text)) if word in _definitions())
+        yield from (_definitions()[word] for word in words if word in _definitions())

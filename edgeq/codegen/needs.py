@@ -65,6 +65,12 @@ def _dense(operator: Operator, _: ModelGraph, shapes: Shapes) -> Needs:
     return Needs(scratch_bytes=scratch_bytes, lags=_lag(operator, max((out_c - in_c) * row for row in (1, rows - 1))))
 
 
+def _lstm(operator: Operator, _: ModelGraph, shapes: Shapes) -> Needs:
+    """Room for a widened input and a widened state."""
+    in_c, cells = shapes[operator.inputs[0]][2], shapes[operator.inputs[18]][-1]
+    return Needs(scratch_bytes=layouts.lstm_scratch_bytes(in_c, cells))
+
+
 def _elementwise(operator: Operator, graph: ModelGraph, shapes: Shapes) -> Needs:
     """Onto any operand that has the output's shape and width."""
     output = operator.outputs[0]
@@ -110,6 +116,7 @@ RULES: Mapping[str, Rule] = {
     "CONV_2D": _convolution,
     "DEPTHWISE_CONV_2D": _depthwise,
     "FULLY_CONNECTED": _dense,
+    "UNIDIRECTIONAL_SEQUENCE_LSTM": _lstm,
     "AVERAGE_POOL_2D": _pool,
     "MAX_POOL_2D": _pool,
     **dict.fromkeys(ELEMENTWISE, _elementwise),

@@ -1,8 +1,8 @@
 """What a microcontroller computes, on this host: the oracle of golden vectors.
 
-LiteRT's reference kernels equal tflite-micro's, with two exceptions: FULLY_CONNECTED rounds once where tflite-micro
-rounds twice, and LOGISTIC and TANH round a table of floats where tflite-micro computes in fixed point. Both are a few
-steps apart. So the model is cut at these operators: they are computed here, the rest by LiteRT.
+LiteRT's reference kernels equal tflite-micro's, with exceptions: FULLY_CONNECTED rounds once where tflite-micro
+rounds twice, and LOGISTIC, TANH and the LSTM's curves are others. They are a few steps apart. So the model is cut at
+these operators: they are computed here, the rest by LiteRT.
 """
 
 from __future__ import annotations
@@ -12,12 +12,15 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgeq.codegen import multipliers, network, tables
+from edgeq.codegen.lowering import recurrent
+from edgeq.codegen.lowering.operands import Operands
+from edgeq.codegen.multipliers import Multiplier
 from edgeq.codegen.network import Array, Network
 from edgeq.errors import BuildError
 from edgeq.runtimes import litert
@@ -47,7 +50,7 @@ class Reference:
         return [values[tensor] for tensor in self._net.graph.outputs]
 
 
-def _parts(net: Network, path: Path) -> Iterator[_Dense | _Table | _Between]:
+def _parts(net: Network, path: Path) -> Iterator[_Dense | _Table | _Lstm | _Between]:
     for is_own, operators in groupby(net.operators, key=lambda one: one.type in _OWN):
         group = list(operators)
         if is_own:
@@ -109,7 +112,104 @@ class _Table:
         values[self.output] = self.answers[values[self.source].astype(np.int64) + 128]
 
 
-_OWN: Mapping[str, type[_Dense | _Table]] = {"FULLY_CONNECTED": _Dense, "LOGISTIC": _Table, "TANH": _Table}
+class _Gate(NamedTuple):
+    weights: NDArray[np.int64]
+    recurrent: NDArray[np.int64]
+    bias: NDArray[np.int64]
+    factors: tuple[Multiplier, Multiplier]
+
+
+class _Lstm:
+    """UNIDIRECTIONAL_SEQUENCE_LSTM from zero states, in tflite-micro's integers."""
+
+    def __init__(self, net: Network, operator: Operator) -> None:
+        at = Operands(net, operator)
+        self.source, self.output = operator.inputs[0], operator.outputs[0]
+        self.is_time_major = bool(at.number("time_major"))
+        self.input_zero, self.zero = at.zero_point(self.source), at.zero_point(at.index(recurrent.HIDDEN))
+        cell, hidden = at.scale(at.index(recurrent.CELL)), at.scale(at.index(recurrent.HIDDEN))
+        self.products = multipliers.lstm(cell, hidden, at.real("cell_clip"))
+        self.gates = {
+            gate: _Gate(
+                at.constant(recurrent.WEIGHTS + place).astype(np.int64),
+                at.constant(recurrent.RECURRENT + place).astype(np.int64),
+                at.constant(recurrent.BIASES + place).astype(np.int64),
+                recurrent.gate_multipliers(at, place),
+            )
+            for gate, place in recurrent.GATES.items()
+        }
+
+    def run(self, values: dict[int, Array]) -> None:
+        feed = np.asarray(values[self.source], np.int64)
+        batches = feed.transpose(1, 0, 2) if self.is_time_major else feed
+        shown = np.stack([self._sequence(one) for one in batches]).astype(np.int8)
+        values[self.output] = shown.transpose(1, 0, 2) if self.is_time_major else shown
+
+    def _sequence(self, feed: NDArray[np.int64]) -> NDArray[np.int64]:
+        cells = len(self.gates["cell"].bias)
+        hidden, state, shown = np.full(cells, self.zero, np.int64), np.zeros(cells, np.int64), []
+        for x in feed:
+            hidden, state = self._step(x - self.input_zero, hidden - self.zero, state)
+            shown.append(hidden)
+        return np.array(shown)
+
+    def _step(
+        self, x: NDArray[np.int64], hidden: NDArray[np.int64], state: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        sums = {
+            name: _clip16(
+                _clip16(_scaled(gate.weights @ x + gate.bias, gate.factors[0]))
+                + _clip16(_scaled(gate.recurrent @ hidden, gate.factors[1]))
+            )
+            for name, gate in self.gates.items()
+        }
+        made = self.products
+        kept = _clip16(_scaled(_logistic(sums["forget"]) * state, made.forget))
+        fresh = _clip16(_scaled(_logistic(sums["input"]) * _tanh(sums["cell"], 0), made.input))
+        state = _clip16(kept + fresh)
+        if made.cell_clip:
+            state = np.clip(state, -made.cell_clip, made.cell_clip)
+        out = _scaled(_tanh(state, made.cell_power) * _logistic(sums["output"]), made.hidden)
+        return np.clip(out + self.zero, -128, 127), state
+
+
+def _clip16(values: NDArray[np.int64]) -> NDArray[np.int64]:
+    return np.clip(values, -32768, 32767)
+
+
+def _scaled(values: NDArray[np.int64], factor: Multiplier) -> NDArray[np.int64]:
+    return rescaled(values, np.array(factor.mantissa), np.array(factor.right_shift))
+
+
+def _logistic(q12: NDArray[np.int64]) -> NDArray[np.int64]:
+    """A sigmoid of Q3.12 in Q0.15, between the entries of a table."""
+    scaled = 3 * q12
+    y = _between(scaled, 9, 0x7FFF << 10)
+    return np.where(scaled >= 0, y + 512, (1 << 25) - y + 511) >> 10
+
+
+def _tanh(q12: NDArray[np.int64], power: int) -> NDArray[np.int64]:
+    """tanh of Q3.12 * 2^power in Q0.15, from the same table."""
+    wide = 3 * q12
+    scaled = wide << power if power >= 0 else (wide + (1 << (-power - 1))) >> -power
+    y = _between(scaled, 8, 0xFFFF << 8) - (1 << 23)
+    return np.where(scaled >= 0, y + 128, -y + 127) >> 8
+
+
+def _between(scaled: NDArray[np.int64], bits: int, last: int) -> NDArray[np.int64]:
+    table = tables.sigmoid().astype(np.int64)
+    size = np.abs(scaled)
+    entry = np.minimum(size >> bits, 254)
+    y = (table[entry] << bits) + (size & ((1 << bits) - 1)) * (table[entry + 1] - table[entry])
+    return np.where(size >> bits >= 255, last, y)
+
+
+_OWN: Mapping[str, type[_Dense | _Table | _Lstm]] = {
+    "FULLY_CONNECTED": _Dense,
+    "LOGISTIC": _Table,
+    "TANH": _Table,
+    "UNIDIRECTIONAL_SEQUENCE_LSTM": _Lstm,
+}
 
 
 class _Between:

@@ -13,21 +13,24 @@ from edgeq.planning import arenas
 from edgeq.testing import models as made
 
 CODE_BYTES = {
-    "kws_dscnn/kws_reference_int8.tflite": 36_852,
-    "ic_resnet8/resnet8_reference_int8.tflite": 89_048,
-    "vww_mobilenetv1/vww_reference_int8.tflite": 243_908,
-    "ad_autoencoder/ad_reference_int8.tflite": 274_256,
+    "kws_dscnn/kws_reference_int8.tflite": 37_756,
+    "ic_resnet8/resnet8_reference_int8.tflite": 89_440,
+    "vww_mobilenetv1/vww_reference_int8.tflite": 244_812,
+    "ad_autoencoder/ad_reference_int8.tflite": 274_172,
 }
-"""Flash of the whole program but its start-up, by clang 14 for a Cortex-M4 at -O2, K1's kernels of November 2026."""
+"""Flash of the whole program but its start-up, by clang 14 for a Cortex-M4 at -O2, the kernels of November 2026."""
 
 
-@pytest.mark.parametrize("name", CODE_BYTES)
+LSTM = "lstm_mnist/mnist_lstm_reference_int8.tflite"
+
+
+@pytest.mark.parametrize("name", [*CODE_BYTES, LSTM])
 def test_a_real_models_footprint(shared: Path, name: str) -> None:
     found = footprint.footprint(models.read(shared / name))
     compiled = generate.compile_model(shared / name)
     assert found["arena"] == compiled.arena_bytes
     assert found["constants"] == pytest.approx(compiled.constant_bytes, rel=0.001)
-    assert found["constants"] + found["code"] == pytest.approx(CODE_BYTES[name], rel=0.05)
+    assert name not in CODE_BYTES or found["constants"] + found["code"] == pytest.approx(CODE_BYTES[name], rel=0.05)
 
 
 def test_every_operator_that_is_lowered_has_a_size() -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import TypeAlias
 
 from edgeq.codegen import headers
-from edgeq.codegen.lowering import activations, arithmetic, layers, moves, pools, reductions, resize
+from edgeq.codegen.lowering import activations, arithmetic, layers, moves, pools, recurrent, reductions, resize
 from edgeq.codegen.lowering.operands import Operands
 from edgeq.codegen.network import Network
 from edgeq.codegen.program import Step
@@ -44,6 +44,7 @@ LOWERINGS: Mapping[str, tuple[int, Lowering]] = {
     "MEAN": (3, reductions.mean),
     "REDUCE_MAX": (3, reductions.largest),
     "ARG_MAX": (3, reductions.arg_max),
+    "UNIDIRECTIONAL_SEQUENCE_LSTM": (4, recurrent.lstm),
     "LOGISTIC": (3, activations.logistic),
     "TANH": (3, activations.tanh),
     "HARD_SWISH": (1, activations.hard_swish),
