@@ -38,16 +38,18 @@ static inline int32_t eq_pair(int32_t value) {
 
 /* round(x * m / 2^31), ties up: what gemmlowp's rounding doubling high multiply amounts to for m >= 0. */
 static inline int32_t eq_high_multiply(int32_t x, int32_t m) {
-#if EQ_DSP && defined(EQ_NARROW_ACCUMULATORS)
-    return eq_smmulr((int32_t)((uint32_t)x << 1), m);
-#else
     return (int32_t)(((int64_t)x * m + ((int64_t)1 << 30)) >> 31);
-#endif
 }
 
-/* The same for any x: operators whose operands the generator does not bound. */
-static inline int32_t eq_high_multiply_wide(int32_t x, int32_t m) {
-    return (int32_t)(((int64_t)x * m + ((int64_t)1 << 30)) >> 31);
+/* round(x * m / 2^31) / 2^shift, rounded twice, for |x| < 2^30 and shift 0..31: one spare bit makes an instruction of the
+ * product, and rounds halves away from zero without looking at a remainder. */
+static inline int32_t eq_rescale_narrow(int32_t x, int32_t m, int32_t shift) {
+#if EQ_DSP
+    const int32_t y = eq_smmulr(x * 2, m);
+#else
+    const int32_t y = eq_high_multiply(x, m);
+#endif
+    return (((y * 2 + (y >> 31)) >> shift) + 1) >> 1;
 }
 
 /* y / 2^shift, ties away from zero; shift 0..31. */
@@ -65,9 +67,9 @@ static inline int32_t eq_shift_left(int32_t x, int32_t shift) {
 /* x * multiplier * 2^(-31 - right_shift), rounded twice. */
 static inline int32_t eq_rescale(int32_t x, int32_t multiplier, int32_t right_shift) {
     if (right_shift < 0) {
-        return eq_high_multiply_wide(eq_shift_left(x, -right_shift), multiplier);
+        return eq_high_multiply(eq_shift_left(x, -right_shift), multiplier);
     }
-    return eq_round_shift(eq_high_multiply_wide(x, multiplier), right_shift);
+    return eq_round_shift(eq_high_multiply(x, multiplier), right_shift);
 }
 
 static inline int32_t eq_clamp(int32_t x, int32_t low, int32_t high) {
@@ -78,9 +80,7 @@ static inline int32_t eq_clamp(int32_t x, int32_t low, int32_t high) {
 /* An accumulator of a conv, depthwise or dense layer, rescaled and offset: the hot form of eq_rescale. */
 static inline int32_t eq_finish(int32_t acc, int32_t multiplier, int32_t right_shift, int32_t offset) {
 #ifdef EQ_NARROW_ACCUMULATORS
-    /* One spare bit: halves are rounded away from zero without looking at a remainder. */
-    const int32_t y = eq_high_multiply(acc, multiplier);
-    return ((((y * 2 + (y >> 31)) >> right_shift) + 1) >> 1) + offset;
+    return eq_rescale_narrow(acc, multiplier, right_shift) + offset;
 #else
     return eq_rescale(acc, multiplier, right_shift) + offset;
 #endif

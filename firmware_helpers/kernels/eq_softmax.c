@@ -68,7 +68,7 @@ static void softmax_row(const eq_softmax_params *p, const int8_t *input, int8_t 
     for (uint32_t c = 0; c < p->depth; c++) {
         const int32_t diff = input[c] - largest;
         if (diff >= p->diff_min) {
-            const int32_t scaled = eq_high_multiply_wide(eq_shift_left(diff, p->left_shift), p->multiplier);
+            const int32_t scaled = eq_high_multiply(eq_shift_left(diff, p->left_shift), p->multiplier);
             sum += eq_round_shift(exp_of_negative(scaled), EQ_SUM_INTEGER_BITS);
         }
     }
@@ -79,7 +79,7 @@ static void softmax_row(const eq_softmax_params *p, const int8_t *input, int8_t 
         const int32_t diff = input[c] - largest;
         int32_t value = INT8_MIN;
         if (diff >= p->diff_min) {
-            const int32_t scaled = eq_high_multiply_wide(eq_shift_left(diff, p->left_shift), p->multiplier);
+            const int32_t scaled = eq_high_multiply(eq_shift_left(diff, p->left_shift), p->multiplier);
             value += eq_round_shift(product(reciprocal, exp_of_negative(scaled)), exponent);
         }
         output[c] = (int8_t)eq_clamp(value, INT8_MIN, INT8_MAX);

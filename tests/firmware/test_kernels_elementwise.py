@@ -58,7 +58,7 @@ def fits(shape: tuple[tuple[int, ...], tuple[int, ...]]) -> tuple[int, ...]:
 )  # fmt: skip
 @cases(800)
 def test_add_and_sub(
-    library: Library, shape: Any, a: Grid, b: Grid, out: Grid, activation: str, operator: str, seed: int
+    libraries: dict[str, Library], shape: Any, a: Grid, b: Grid, out: Grid, activation: str, operator: str, seed: int
 ) -> None:
     feeds = [random_s8(seed + number, one) for number, one in enumerate(shape)]
     made = multipliers.add(a.scale, b.scale, out.scale)
@@ -70,7 +70,9 @@ def test_add_and_sub(
         made.a.right_shift, made.b.right_shift, made.out.right_shift, 1 if operator == "ADD" else -1,
         -a.zero_point, -b.zero_point, out.zero_point, *multipliers.clamp(activation, *out),
     )  # fmt: skip
-    check(operator, want, run_two(library, "eq_add_s8", params, feeds[0], feeds[1], fits(shape)))
+    for variant in ("portable", "dsp"):
+        got = run_two(libraries[variant], "eq_add_s8", params, feeds[0], feeds[1], fits(shape))
+        check(operator, want, got, variant)
 
 
 def test_add_refuses_what_the_reference_refuses() -> None:
