@@ -23,7 +23,8 @@ from edgeq.testing.bundles import make_bundle
 from edgeq.types import Device, Manifest, RunSettings
 
 OVERHEAD_S = 2.0
-FIXED_MS = 3.0
+FIXED_MS = 0.5
+"""Short beside the scheduler's slices, so that a busy host preempts few of them."""
 
 FIXED = """
 # The runner, or a loop by hand, over an interpreter whose inference takes exactly {milliseconds} ms.
