@@ -24,6 +24,13 @@
 #define EQ_COPY(to, from, bytes) memcpy((to), (from), (bytes))
 #endif
 
+/* Keeps a rare path out of a hot function's registers. */
+#if defined(__GNUC__) || defined(__clang__)
+#define EQ_NOINLINE __attribute__((noinline))
+#else
+#define EQ_NOINLINE
+#endif
+
 /* Four bytes from any address. */
 static inline int32_t eq_load4(const int8_t *from) {
     int32_t word;

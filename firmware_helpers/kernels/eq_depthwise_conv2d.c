@@ -23,7 +23,7 @@ static void from_to(int32_t at, int32_t kernel, int32_t dilation, int32_t size, 
     *count = end > before ? end - before : 0;
 }
 
-static eq_taps taps_at(const eq_conv2d_params *p, const int8_t *image, uint32_t oy, uint32_t ox) {
+static EQ_NOINLINE eq_taps taps_at(const eq_conv2d_params *p, const int8_t *image, uint32_t oy, uint32_t ox) {
     const int32_t y = (int32_t)(oy * p->stride_h) - p->pad_top, x = (int32_t)(ox * p->stride_w) - p->pad_left;
     int32_t top, left, rows, columns;
     from_to(y, p->kernel_h, p->dilation_h, p->in_h, &top, &rows);
@@ -107,33 +107,36 @@ static int32_t one(const eq_taps *t, const int8_t *x, const int8_t *w, int32_t a
 }
 
 /* Everything that the stores through `output` could not change is in locals. */
-static void pixel(const eq_conv2d_params *p, eq_taps t, const int8_t *weights, const int32_t *bias, int8_t *output) {
-    const uint32_t taps = (uint32_t)p->kernel_h * p->kernel_w, channels = p->in_c;
+static EQ_NOINLINE void blocks(const eq_conv2d_params *p, const eq_taps *t, const int8_t *weights, const int32_t *bias,
+                               int8_t *output) {
     const eq_output_s8 out = p->out;
+    const uint32_t step = 4u * p->kernel_h * p->kernel_w;
     const int32_t *multiplier = out.multiplier;
-    const int8_t *right_shift = out.right_shift;
-    uint32_t c = 0;
-    for (; c + 4 <= channels; c += 4) {
+    const int8_t *right_shift = out.right_shift, *image = t->image;
+    for (int8_t *end = output + (p->in_c & ~3u); output != end; output += 4) {
         int32_t acc[4] = {bias[0], bias[1], bias[2], bias[3]};
-        four(&t, t.image, weights, acc);
+        four(t, image, weights, acc);
         for (uint32_t i = 0; i < 4; i++) {
             acc[i] = eq_finish(acc[i], *multiplier, *right_shift, out.offset);
             multiplier += out.step;
             right_shift += out.step;
         }
-        eq_store(acc, 4, out.act_min, out.act_max, output + c);
-        t.image += 4;
-        weights += 4 * taps;
+        eq_store(acc, 4, out.act_min, out.act_max, output);
+        image += 4;
+        weights += step;
         bias += 4;
     }
-    for (; c < channels; c++) {
-        const int32_t end = eq_finish(one(&t, t.image, weights, *bias), *multiplier, *right_shift, out.offset);
-        eq_store(&end, 1, out.act_min, out.act_max, output + c);
-        multiplier += out.step;
-        right_shift += out.step;
-        t.image++;
-        weights += taps;
-        bias++;
+}
+
+/* The last one to three channels. */
+static EQ_NOINLINE void rest(const eq_conv2d_params *p, const eq_taps *t, const int8_t *weights, const int32_t *bias,
+                             int8_t *output) {
+    const uint32_t taps = (uint32_t)p->kernel_h * p->kernel_w;
+    for (uint32_t c = p->in_c & ~3u; c < p->in_c; c++) {
+        const uint32_t entry = c * p->out.step;
+        const int32_t acc = one(t, t->image + c, weights + c * taps, bias[c]);
+        const int32_t end = eq_finish(acc, p->out.multiplier[entry], p->out.right_shift[entry], p->out.offset);
+        output[c] = (int8_t)eq_clamp(end, p->out.act_min, p->out.act_max);
     }
 }
 
@@ -143,7 +146,8 @@ void eq_depthwise_conv2d_s8(const eq_conv2d_params *p, const int8_t *input, cons
         for (uint32_t oy = 0; oy < p->out_h; oy++) {
             for (uint32_t ox = 0; ox < p->out_w; ox++) {
                 const eq_taps taps = taps_at(p, input, oy, ox);
-                pixel(p, taps, weights, bias, output);
+                blocks(p, &taps, weights, bias, output);
+                rest(p, &taps, weights, bias, output);
                 output += p->in_c;
             }
         }
