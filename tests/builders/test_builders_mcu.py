@@ -414,6 +414,23 @@ def test_cmake(tmp_path: Path) -> None:
     assert fields(done.stdout)["eq-done"] == "ok"
 
 
+def test_a_firmware_is_small_where_it_is_cold(tmp_path: Path) -> None:
+    """Inner loops for speed, the rest for size; what make would run, for another compiler too."""
+    folder = Path(build(tmp_path).path)
+    done = make(folder, "-n", "firmware", "CROSS_CC=my-gcc")
+    assert done.returncode == 0, done.stderr
+    small, fast, link = (line for line in done.stdout.decode().splitlines() if "my-gcc" in line)
+    assert " -Os " in small
+    assert "model.c" in small
+    assert " -O2 " in fast
+    assert "kernels/eq_matrix.c" in fast
+    assert "eq_matrix.c" not in small
+    assert "-mcpu=cortex-m4" in link
+    assert "-T linker.ld" in link
+    slow = Path(build(tmp_path, "esp32-s3").path)
+    assert make(slow, "firmware").returncode != 0
+
+
 @pytest.mark.toolchain
 def test_the_firmware_links(tmp_path: Path) -> None:
     if shutil.which("arm-none-eabi-gcc") is None:

@@ -35,6 +35,8 @@ STACK_BYTES = 2048
 """What the linker leaves for the stack, at least."""
 _LIMITS = {"int8_t": (-128, 127), "uint8_t": (0, 255), "int16_t": (-32768, 32767)}
 _RUNTIME = ("eq_selftest.c", "eq_text.c", "eq_watermark.c")
+HOT = ("eq_matrix.c", "eq_depthwise_conv2d.c", "eq_transpose_conv.c", "eq_add.c", "eq_mul.c", "eq_lookup.c")
+"""Kernels with inner loops, which a firmware compiles for speed; the rest for size."""
 PROTOCOL = ("eq_protocol.c", "eq_protocol.h", "eq_protocol_main.c")
 _ADDERS = {"CONV_2D": "AddConv2D", "DEPTHWISE_CONV_2D": "AddDepthwiseConv2D", "AVERAGE_POOL_2D": "AddAveragePool2D"}
 _ADDERS |= {"MAX_POOL_2D": "AddMaxPool2D", "PADV2": "AddPadV2", "PRELU": "AddPrelu", "SVDF": "AddSvdf"}
@@ -61,6 +63,7 @@ def words(place: Path, compiled: Compiled, quantized: QuantizedModel, target: Ta
         "specs": machines.library(target) if machine else "",
         "defines": compiled.defines,
         "kernels": [f"kernels/{file}" for file in compiled.kernels if file.endswith(".c")],
+        "hot": [f"kernels/{file}" for file in compiled.kernels if file in HOT],
         "runtime": [f"runtime/{file}" for file in _RUNTIME],
         "protocol": [
             *(f"protocol/{file}" for file in PROTOCOL if file.endswith(".c")),
