@@ -167,7 +167,9 @@ def _refused(done: running.Finished, words: list[str]) -> ToolError:
         own = shlex.quote(sys.executable)
         return ToolError("this host's Python has no pip to download wheels with", hint=f"{own} -m ensurepip --upgrade")
     reason = installing.reason(done)
-    kind = NoWheel if any(text in done.stderr for text in _NONE_FITS) and not _cut_off(done.stderr) else ToolError
+    kind = NoWheel if any(text in done.stderr for text in _NONE_FITS) else ToolError
+    if _cut_off(done.stderr):
+        kind, reason = ToolError, f"{reason} (an index that pip is configured for cannot be reached)"
     hint = f"{shlex.quote(sys.executable)} -m pip config list"
     return kind(f"pip cannot download {', '.join(words)}: {reason}", hint=hint)
 
