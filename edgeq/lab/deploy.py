@@ -131,3 +131,4 @@ def _send(bundle: Bundle, folder: str, missing: list[FileEntry], transport: Tran
     """Send files; each is hashed on the device before it gets its name, and what is there was hashed already."""
     pairs = [(Path(bundle.path) / entry.path, posixpath.join(folder, entry.path)) for entry in missing]
     transport.put_all(pairs, progress=lambda done, total: progress("upload", done, total))
+    verify_local(bundle)  # what changed while it was sent is not what the manifest says

@@ -17,12 +17,35 @@ from edgeq.types import Progress, silent
 
 TIMEOUT_SECONDS = 600.0
 _CARRIER = """\
-import base64, io, shutil, signal, subprocess, sys, tempfile, zipfile
+import base64, fcntl, io, os, shutil, signal, subprocess, sys, tempfile, zipfile
 for number in (signal.SIGTERM, signal.SIGHUP):
     signal.signal(number, lambda number, frame: sys.exit(128 + number))
-folder = tempfile.mkdtemp(prefix="edgeq-runner-")
+def lock(path):
+    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return os.fstat(handle)
+def new_folder():
+    while True:
+        folder = tempfile.mkdtemp(prefix=PREFIX)
+        try:
+            if lock(folder).st_nlink:
+                return folder
+        except (FileNotFoundError, BlockingIOError):
+            continue
+        except OSError:
+            return folder
+def sweep():
+    for entry in os.scandir(tempfile.gettempdir()):
+        try:
+            if entry.name.startswith(PREFIX) and lock(entry.path).st_uid == os.geteuid():
+                shutil.rmtree(entry.path, ignore_errors=True)
+        except OSError:
+            pass
+PREFIX = "edgeq-runner-"
+folder = new_folder()
 child = None
 try:
+    sweep()
     zipfile.ZipFile(io.BytesIO(base64.b64decode("{archive}"))).extractall(folder)
     argv = [sys.executable, "-I", folder + "/runner/__main__.py"] + sys.argv[1:]
     child = subprocess.Popen(argv, stdin=subprocess.DEVNULL)
@@ -34,14 +57,16 @@ finally:
     shutil.rmtree(folder, ignore_errors=True)
 if status < 0:
     signal.signal(-status, signal.SIG_DFL) if -status not in (9, 19) else None
-    import os
     os.kill(os.getpid(), -status)
 sys.exit(status)
 """
 
 
 def carrier() -> bytes:
-    """A Python program with the runner inside: unpacks it to a temporary folder, runs it, removes it."""
+    """A Python program with the runner inside: unpacks it to a temporary folder, runs it, removes it.
+
+    The folder is locked meanwhile; those that nobody has locked were left by one that was killed, and go too.
+    """
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as zipped:
         for path in runner.files():

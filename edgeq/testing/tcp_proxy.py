@@ -12,9 +12,19 @@ import time
 from types import TracebackType
 
 PIECE_BYTES = 16384
+MOST_PIECES = 4
+BUFFER_BYTES = 32768
+"""Little is under way at a time, as on a cable: a slow link holds up who writes."""
 _POLL_SECONDS = 0.05
 _AT_ONCE = struct.pack("ii", 1, 0)
 """SO_LINGER: closing throws away what was not sent and resets the connection."""
+
+
+def _small(sock: socket.socket) -> socket.socket:
+    """With small buffers; those of a listening socket go to what it accepts."""
+    for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
+        sock.setsockopt(socket.SOL_SOCKET, option, BUFFER_BYTES)
+    return sock
 
 
 class Proxy:
@@ -43,7 +53,7 @@ class Proxy:
         self._is_reset = threading.Event()
         self._to_corrupt = 0
         self._sockets: list[socket.socket] = []
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener = _small(socket.create_server(("127.0.0.1", 0)))
         self.port = int(self._listener.getsockname()[1])
         threading.Thread(target=self._accept, daemon=True).start()
 
@@ -81,13 +91,13 @@ class Proxy:
                 if self._is_reset.is_set():
                     self._close([client])
                     continue
-                server = socket.create_connection(self._target)
+                server = _small(socket.create_connection(self._target))
                 self._sockets += [client, server]
                 self._link(client, server, True)
                 self._link(server, client, False)
 
     def _link(self, source: socket.socket, sink: socket.socket, is_client: bool) -> None:
-        under_way: queue.Queue[tuple[float, bytes]] = queue.Queue(64)
+        under_way: queue.Queue[tuple[float, bytes]] = queue.Queue(MOST_PIECES)
         over = (self._is_cut, self._is_reset)
         for work, end in ((self._take, source), (self._deliver, sink)):
             threading.Thread(target=work, args=(end, under_way, is_client, over), daemon=True).start()
@@ -109,7 +119,16 @@ class Proxy:
                 self._sent_bytes += len(data) * is_client
                 if self._cut_after_bytes is not None and self._sent_bytes > self._cut_after_bytes:
                     self.cut()
-                under_way.put((time.monotonic() + self.delay_seconds, data))
+                self._pass(under_way, data, over)
+
+    def _pass(
+        self, under_way: queue.Queue[tuple[float, bytes]], data: bytes, over: tuple[threading.Event, threading.Event]
+    ) -> None:
+        due = time.monotonic() + self.delay_seconds
+        while not any(event.is_set() for event in over):
+            with contextlib.suppress(queue.Full):
+                under_way.put((due, data), timeout=_POLL_SECONDS)
+                return
 
     def _deliver(
         self,

@@ -140,12 +140,19 @@ def conclude(
 ) -> Report:
     """The report over what was measured; written to report.json, and what was measured is remembered."""
     if measured is not None:
-        observed.record(quantized, measured)
+        _learn(quantized, measured, warn)
     result = compose(folder, bundle, quantized, measured, None, budgets)
     store.write(folder / "report.json", result)
     if measured is not None:
         _remember(result, folder, command, warn)
     return result
+
+
+def _learn(quantized: QuantizedModel, measured: Measurement, warn: Warn) -> None:
+    try:
+        observed.record(quantized, measured)
+    except EdgeqError as error:  # as below: the next plan predicts worse, this measurement holds
+        warn(f"plans will not predict from this run: {error.message}" + (f" ({error.where})" if error.where else ""))
 
 
 def _remember(result: Report, folder: Path, command: str, warn: Warn) -> None:

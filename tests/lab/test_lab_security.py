@@ -23,7 +23,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeq.errors import BuildError, CommandFailed, IllegalInstruction
-from edgeq.lab import deploy, preflight
+from edgeq.lab import deploy, preflight, probe
 from edgeq.lab.answers import Where
 from edgeq.lab.leases import leased
 from edgeq.lab.transports import Transport, local, ssh
@@ -413,3 +413,42 @@ def test_sudo_is_never_run(bundle: Path, tmp_path: Path, monkeypatch: pytest.Mon
     assert run(argv, tmp_path, PATH=path).returncode == 0
     assert run(["devices", "probe", "board"], tmp_path, PATH=path).returncode == 0
     assert not (tmp_path / "ran").exists()
+
+
+# What was killed there -----------------------------------------------------------------------------------------------
+
+
+def test_the_runner_s_folder_of_a_killed_one_is_swept_away(tmp_path: Path) -> None:
+    """Only folders by that name that nobody has locked; a link is not followed."""
+    import fcntl
+
+    kept = tmp_path / "kept"
+    for name in ("edgeq-runner-dead", "edgeq-runner-alive", "other", "kept"):
+        (tmp_path / name / "runner").mkdir(parents=True)
+    (tmp_path / "edgeq-runner-link").symlink_to(kept)
+    handle = os.open(tmp_path / "edgeq-runner-alive", os.O_RDONLY)
+    fcntl.flock(handle, fcntl.LOCK_EX)
+    words = [sys.executable, "-I", "-", "preflight", "--format", "", "--folder", str(tmp_path)]
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    done = subprocess.run(words, input=probe.carrier(), env=environment, capture_output=True, check=False, timeout=60)
+    os.close(handle)
+    assert done.returncode == 0, done.stderr
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == ["edgeq-runner-alive", "edgeq-runner-link", "kept", "other"]
+    assert (kept / "runner").is_dir()
+
+
+def test_a_file_that_changes_while_it_is_sent_is_told(bundle: Path, tmp_path: Path) -> None:
+    """What arrives whole is not what the manifest says."""
+    changed = with_files(bundle, tmp_path / "bundle", {"padding.bin": bytes(1 << 20)})
+
+    def change(step: str, done: int, total: int) -> None:
+        if step == "upload":
+            (tmp_path / "bundle/padding.bin").write_bytes(b"other")
+
+    device = Device(name="board", transport="local", folder=str(tmp_path / "device"))
+    with local.connect(device) as transport:
+        with pytest.raises(BuildError, match=r"changed since it was built: padding\.bin"):
+            deploy.deploy(changed, transport, progress=change)
+        (tmp_path / "bundle/padding.bin").write_bytes(bytes(1 << 20))
+        assert deploy.deploy(changed, transport).sent in ((), ("padding.bin",))

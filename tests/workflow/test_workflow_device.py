@@ -238,3 +238,21 @@ def test_doctor_sees_keys_agents_and_devices(monkeypatch: pytest.MonkeyPatch, tm
     assert not broken.ok
     assert "devices.yaml" in broken.why
     assert json.dumps(dataclasses.asdict(broken))
+
+
+def test_a_state_folder_that_cannot_be_written_costs_no_result(
+    desk: Path, here: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither the history nor what plans learn from is worth a measurement."""
+    workflow.build(desk / "conv.tflite", TARGET, str(desk / "dataset.yaml"), output=desk / "out")
+    (desk / "state").write_text("a file in the way")
+    monkeypatch.setenv("EDGEQ_STATE", str(desk / "state"))
+    told: list[str] = []
+    settings = RunSettings(runs=3, seconds=0.1, warmup_seconds=0, compare_float=False)
+    report = workflow.profile(desk / "out/bundle", here, settings=settings, warn=told.append)
+    assert report.measurement is not None
+    assert json.loads((desk / "out/report.json").read_text()) == _plain(report)
+    assert [text.split(":")[0] for text in told] == [
+        "plans will not predict from this run",
+        "the run is not in the history",
+    ]

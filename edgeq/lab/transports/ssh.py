@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 KEEPALIVE_SECONDS = 5
 MOST_HOPS = 8
+WINDOW_BYTES = 96 << 10
+"""How much of one answer is under way at most: another channel's signs of life come behind it on a slow link."""
 SLACK_SECONDS = 5
 RSA_SIGNATURES = ("rsa-sha2-512", "rsa-sha2-256", "ssh-rsa")
 
@@ -77,7 +79,7 @@ def greet(
     silent = f"{place} accepted the connection but did not answer within {seconds:.0f} s"
     try:
         with ssh_errors(seconds, connection.abort, silent):
-            transport = paramiko.Transport(stream)
+            transport = paramiko.Transport(stream, default_window_size=WINDOW_BYTES)
             connection.closers.append(transport.close)
             prefer(transport, settings)
             # paramiko's own limits come later than ours: start_client just returns when its time is up
