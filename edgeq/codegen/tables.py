@@ -115,14 +115,16 @@ def requantize(source: Grid, output: Grid) -> Table:
 
 
 def relu(source: Grid, output: Grid, activation: str = "RELU") -> Table:
-    """RELU, RELU6, RELU_N1_TO_1 as operators of their own.
+    """RELU, RELU6, RELU_N1_TO_1 as operators of their own; their factor is a quotient of float32.
 
     Raises ValueError for a RELU6 between two grids: tflite-micro copies the bytes there, LiteRT rescales them.
     """
     if activation == "RELU6" and source != output:
         raise ValueError("tflite-micro's RELU6 wants its output on the input's grid")
     low, high = multipliers.clamp(activation, *output)
-    return np.clip(requantize(source, output), low, high).astype(np.int8)
+    made = multipliers.multiplier(float(np.float32(source.scale) / np.float32(output.scale)))
+    answers = (rescale(value - source.zero_point, *made) + output.zero_point for value in _INPUTS)
+    return np.clip(list(answers), low, high).astype(np.int8)
 
 
 def leaky_relu(source: Grid, output: Grid, alpha: float) -> Table:

@@ -18,7 +18,7 @@ CODE_BYTES = {
     "vww_mobilenetv1/vww_reference_int8.tflite": 242_384,
     "ad_autoencoder/ad_reference_int8.tflite": 274_172,
 }
-"""Flash of the whole program but its start-up, by clang 14 for a Cortex-M4 as the bundle's Makefile does, the kernels of November 2026."""
+"""Flash of the program but its start-up: clang 14, Cortex-M4, the Makefile's options, kernels of November 2026."""
 
 
 LSTM = "lstm_mnist/mnist_lstm_reference_int8.tflite"
