@@ -45,7 +45,7 @@ def overwritten(read: Buffer, written: Buffer, layout: Layout, lag: int) -> bool
     return any(place - distance > place - lag for place in range(written.size_bytes))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(graphs())
 def test_live_buffers_share_no_byte(case: tuple[list[Buffer], dict[tuple[int, int], int]]) -> None:
     buffers, _ = case
@@ -53,7 +53,7 @@ def test_live_buffers_share_no_byte(case: tuple[list[Buffer], dict[tuple[int, in
     assert conflicts(buffers, layout) == []
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(graphs())
 def test_what_shares_bytes_is_a_hand_over_that_keeps_its_lag(
     case: tuple[list[Buffer], dict[tuple[int, int], int]],
@@ -66,7 +66,7 @@ def test_what_shares_bytes_is_a_hand_over_that_keeps_its_lag(
         assert not overwritten(read, written, layout, lag)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(graphs())
 def test_offsets_are_aligned_and_inside(case: tuple[list[Buffer], dict[tuple[int, int], int]]) -> None:
     buffers, lags = case

@@ -123,7 +123,9 @@ CASES = {
     "LEAKY_RELU": unary("LEAKY_RELU", OTHER, "LeakyReluOptions", alpha=0.3),
     "QUANTIZE": unary("QUANTIZE", OTHER),
     "DEQUANTIZE": single("DEQUANTIZE", [tensor("x", SHAPE, GRID)], [tensor("y", SHAPE, dtype="float32")]),
-    "CAST": single("CAST", [X], [tensor("y", SHAPE, dtype="int32")], "CastOptions", {"inDataType": 9, "outDataType": 2}),
+    "CAST": single(
+        "CAST", [X], [tensor("y", SHAPE, dtype="int32")], "CastOptions", {"inDataType": 9, "outDataType": 2}
+    ),
     "RESIZE_NEAREST_NEIGHBOR": resized("RESIZE_NEAREST_NEIGHBOR", NEAREST, halfPixelCenters=True),
     "RESIZE_BILINEAR": resized("RESIZE_BILINEAR", BILINEAR, alignCorners=True),
     "TRANSPOSE_CONV": transposed(),

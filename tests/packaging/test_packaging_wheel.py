@@ -58,6 +58,13 @@ def test_every_target_and_operator_table_is_in_it(wheel: zipfile.ZipFile) -> Non
     assert kept <= set(wheel.namelist())
 
 
+def test_every_c_source_and_template_is_in_it(wheel: zipfile.ZipFile) -> None:
+    kept = {f"edgeq/_data/{path.relative_to(ROOT)}" for path in (ROOT / "firmware_helpers").rglob("*.[ch]")}
+    kept |= {str(path.relative_to(ROOT)) for path in (ROOT / "edgeq").rglob("*.j2")}
+    assert {"edgeq/_data/firmware_helpers/kernels/eq_kernels.h", "edgeq/codegen/templates/model.c.j2"} <= kept
+    assert kept <= set(wheel.namelist())
+
+
 def test_nothing_else_is_in_it(wheel: zipfile.ZipFile) -> None:
     strays = [name for name in wheel.namelist() if not name.startswith(("edgeq/", "edgeq-"))]
     assert not strays
