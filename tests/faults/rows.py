@@ -521,9 +521,9 @@ def link_rows() -> Iterator[Row]:
     yield link("link throttled to 64 kB/s", "all", "", 0, throttled)
     yield link("link throttled to 16 kB/s", "fetch", "", 0, throttled_answer)
     yield link("link throttled to 256 kB/s", "upload", "", 0, throttled_upload)
-    yield link("a bit flipped on the way", "connect", "Unreachable", 4, corrupted)
+    yield link("a bit flipped on the way", "connect", "Unreachable|TimedOut", 4, corrupted)
     for step in ("preflight", "upload", "measure", "fetch"):
-        yield link("a bit flipped on the way", step, "Disconnected", 4, corrupted, quick=step == "measure")
+        yield link("a bit flipped on the way", step, LOST, 4, corrupted, quick=step == "measure")
 
 
 def key_rows() -> Iterator[Row]:
@@ -535,8 +535,9 @@ def key_rows() -> Iterator[Row]:
 
 def far_end_rows() -> Iterator[Row]:
     row = partial(Row, group="far end")
-    for step in ("preflight", "upload", "measure", "fetch"):
+    for step in ("preflight", "measure", "fetch"):
         yield row("device frozen (SIGSTOP)", step, "TimedOut", 4, frozen)
+    yield row("device frozen (SIGSTOP)", "upload", LOST, 4, frozen)
     yield row("runner frozen (SIGSTOP)", "measure", "TimedOut", 4, frozen_runner)
     yield row("runner killed (SIGKILL)", "measure", "RunnerKilled", 1, killed_runner, "SIGKILL", quick=True)
     yield row("session killed", "measure", "Disconnected", 4, killed_session)
@@ -581,13 +582,7 @@ def runtime_rows() -> Iterator[Row]:
     yield row(
         "runtime crashes (SIGSEGV)", "measure", "RunnerKilled", 1, partial(crash_in_the_runs, name="SEGV"), "SIGSEGV"
     )
-    yield row(
-        "out of memory (ulimit -v)",
-        "measure",
-        "OutOfMemory|RunnerKilled|CommandFailed|RuntimeMissing",
-        1,
-        out_of_memory,
-    )
+    yield row("out of memory (ulimit -v)", "measure", "OutOfMemory", 1, out_of_memory)
     yield row("clock a year off", "preflight", "", 0, clock_far_off, "its clock is")
 
 

@@ -118,6 +118,15 @@ def test_a_broken_one_is_passed_over_with_its_reason(tmp_path: Path, source: str
     assert chosen(tmp_path)["name"] == "tflite_runtime"
 
 
+@pytest.mark.parametrize("words", ["libX.so: failed to map segment from shared object", "std::bad_alloc"])
+def test_one_that_finds_no_memory_is_not_said_to_be_missing(tmp_path: Path, words: str) -> None:
+    """`pip install` would not mend it, and the next package needs more."""
+    package(tmp_path, "ai_edge_litert", f"raise ImportError({words!r})")
+    package(tmp_path, "tflite_runtime", honest())
+    told = chosen(tmp_path)
+    assert (told["event"], told["message"]) == ("out-of-memory", f"ai_edge_litert: ImportError: {words}")
+
+
 def test_an_empty_device_lists_every_name(tmp_path: Path) -> None:
     for model_format, names in interpreters.FORMATS.items():
         told = chosen(tmp_path, model_format)

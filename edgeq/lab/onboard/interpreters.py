@@ -6,7 +6,10 @@ import importlib.util
 from . import known_answer, private
 from .events import Failure
 
-_MEMORY_WORDS = ("bad_alloc", "out of memory", "cannot allocate", "failed to allocate", "bad allocation")
+_MEMORY_WORDS = (
+    *("bad_alloc", "out of memory", "cannot allocate", "failed to allocate", "bad allocation"),
+    "failed to map segment",  # what the dynamic loader says of a library that finds no room
+)
 FORMATS = {
     "tflite": ("ai_edge_litert", "tflite_runtime", "tensorflow"),
     "onnx": ("onnxruntime",),
@@ -160,6 +163,8 @@ def choose(model_format):
             raise
         except Exception as error:  # a broken native package raises anything, SystemError for one
             reasons[name] = explain(error)
+            if _ran_out(error):  # another package would only need more
+                raise Failure("out-of-memory", "%s: %s" % (name, reasons[name])) from None
     text = "; ".join("%s: %s" % pair for pair in reasons.items())
     raise Failure("runtime-missing", "no working interpreter (%s)" % text, format=model_format, reasons=reasons)
 
@@ -172,5 +177,8 @@ def explain(error):
 
 def model_failure(error, doing):
     """The Failure for an exception of the interpreter while it works on the user's model."""
-    ran_out = isinstance(error, MemoryError) or any(word in str(error).lower() for word in _MEMORY_WORDS)
-    return Failure("out-of-memory" if ran_out else "model-failed", "%s: %s" % (doing, explain(error)))
+    return Failure("out-of-memory" if _ran_out(error) else "model-failed", "%s: %s" % (doing, explain(error)))
+
+
+def _ran_out(error):
+    return isinstance(error, MemoryError) or any(word in str(error).lower() for word in _MEMORY_WORDS)
