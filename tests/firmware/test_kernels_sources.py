@@ -40,6 +40,7 @@ def test_each_path_compiles_alone(name: str, flag: str, tmp_path: Path) -> None:
     assert done.stderr == ""
 
 
+@pytest.mark.slow
 def test_kernels_are_clean_under_sanitizers(tmp_path: Path) -> None:
     """The other tests of this folder once more, fewer cases, on a build with ASan and UBSan.
 
