@@ -31,6 +31,8 @@ PREFLIGHT_SECONDS = 400.0
 INTERPRETERS = {"tflite": ("ai_edge_litert", "tflite_runtime", "tensorflow"), "onnx": ("onnxruntime",)}
 _PACKAGES = {"tflite": "ai-edge-litert", "onnx": "onnxruntime"}
 _OTHER_CPU = "SIGILL"
+_PROVISIONED = " (provisioned)"
+"""What the runner puts behind the reason of a runtime that `--provision` brought."""
 _MORE_ROOM = "free space there, or set another `folder:` for the device"
 
 
@@ -146,13 +148,14 @@ def _where(told: Ready) -> Where:
 def nothing_runs(reasons: dict[str, str], where: Where, manifest: Manifest, device: Device) -> DeviceError:
     """The error of a device on which no interpreter works, with the command that mends it."""
     text = "; ".join(f"{name}: {why}" for name, why in reasons.items()) or f"none runs {manifest.format}"
+    provisioned = any(why.endswith(_PROVISIONED) for why in reasons.values())
+    again = f"edgeq deploy BUNDLE -d {shlex.quote(device.name)} --provision" if provisioned else None
     if any(_OTHER_CPU in why for why in reasons.values()):
         package = shlex.quote(f"{_PACKAGES.get(manifest.format, manifest.runtime)}!={manifest.runtime_versions or '0'}")
         return IllegalInstruction(
             f"{device.name}: {manifest.runtime} has instructions that its processor lacks ({text})",
-            hint=f"on the device: {shlex.quote(device.python)} -m pip install --force-reinstall {package}",
+            hint=again or f"on the device: {shlex.quote(device.python)} -m pip install --force-reinstall {package}",
         )
     refusal = Refusal(event="error", kind="runtime-missing", message=text, device=where, format=manifest.format)
-    return RuntimeMissing(
-        f"{device.name} has no working {manifest.runtime} ({text})", hint=faults.install_command(device, refusal)
-    )
+    hint = again or faults.install_command(device, refusal)
+    return RuntimeMissing(f"{device.name} has no working {manifest.runtime} ({text})", hint=hint)

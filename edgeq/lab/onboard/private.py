@@ -4,14 +4,13 @@ A process uses the device's own packages or one such folder, never both: NumPy o
 other do not fit together.
 """
 
-import json
 import os
 import sys
 import sysconfig
 from pathlib import Path
 
 MARKER = "edgeq-runtime.json"
-_MARKER_LIMIT = 1 << 20
+MARK = " (provisioned)"
 _state = {"folder": None}
 
 
@@ -51,16 +50,6 @@ def found(model_format):
         return None
     whole = [one for one in place().glob(model_format + "-*") if (one / MARKER).is_file()]
     return max(whole, key=lambda one: (one / MARKER).stat().st_mtime_ns, default=None)
-
-
-def marker(runtime):
-    """What the runtime's folder says of itself; empty where that cannot be read."""
-    try:
-        with (runtime / MARKER).open("rb") as stream:
-            told = json.loads(stream.read(_MARKER_LIMIT).decode("utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return told if isinstance(told, dict) else {}
 
 
 def enter(model_format):

@@ -34,7 +34,10 @@ def check(name):
     if not interpreters.installed(name):
         return {"version": None, "ok": False, "why": "not installed"}
     own = private.folder()
-    return ask(name, [] if own is None else ["--own", str(own)])
+    answer = ask(name, [] if own is None else ["--own", str(own)])
+    if not answer["ok"] and private.found(interpreters.format_of(name)) is not None:
+        answer["why"] = ("%s" % answer["why"])[:300] + private.MARK
+    return answer
 
 
 def ask(name, words):

@@ -5,6 +5,7 @@ Nothing of the device's own Python is touched.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import posixpath
@@ -73,7 +74,7 @@ def provision(model_format: str, transport: Transport, *, progress: Progress = s
                 sent_bytes=sent,
                 seconds=round(time.monotonic() - begun, 3),
             )
-    transport.remove([_uploads(transport)])
+    _tidy(transport)
     if not reasons:
         raise _none(transport, [_unmade(model_format, wanted)], model_format, _ANOTHER_PYTHON)
     raise _none(transport, reasons, model_format, _INDEX if all("pip" in one for one in reasons) else _PROBE)
@@ -103,7 +104,7 @@ def _newest(
         sent += _send(found, told, transport, progress)
         answer = _install(package, found, transport, progress)
         if answer.folder is not None and answer.interpreter.ok:
-            return found, sent, answer.folder
+            return found, sent, faults.clean(answer.folder)
         version, why = found[0].version, faults.clean(answer.interpreter.why or "no reason given")
         reasons.append(f"{name} {version}: {why}")
         if why.startswith(refusals.DEADLY):
@@ -139,7 +140,9 @@ def _check_room(
     name, room = transport.device.name, told.disk
     if room.obstacle is not None:
         hint = "set a writable `folder:` for the device in devices.yaml"
-        raise NotWritable(f"{name}: {told.folder} cannot be written: {faults.clean(room.obstacle, 100)}", hint=hint)
+        raise NotWritable(
+            f"{name}: {faults.clean(told.folder, 200)} cannot be written: {faults.clean(room.obstacle, 100)}", hint=hint
+        )
     needed = sum(wheel.size_bytes for wheel, _ in missing) + sum(wheel.unpacked_bytes for wheel in found) + SPARE_BYTES
     if room.free_bytes is not None and room.free_bytes < needed:
         free, all_of_it = format_size(room.free_bytes), format_size(needed)
@@ -148,7 +151,7 @@ def _check_room(
 
 
 def _install(package: Package, found: Sequence[Wheel], transport: Transport, progress: Progress) -> Installed:
-    """Unpack and try it there; the wheels are removed afterwards, whatever came of it."""
+    """Unpack and try it there; where it works, the wheels are removed."""
     settings = {
         "name": package.module,
         "format": package.format,
@@ -167,8 +170,14 @@ def _install(package: Package, found: Sequence[Wheel], transport: Transport, pro
         progress=progress,
     )
     if answer.interpreter.ok:
-        transport.remove([_uploads(transport)])
+        _tidy(transport)
     return answer
+
+
+def _tidy(transport: Transport) -> None:
+    """Remove the wheels there; a device whose folder is too near the root keeps them."""
+    with contextlib.suppress(NotWritable):
+        transport.remove([_uploads(transport)])
 
 
 def _unmade(model_format: str, wanted: Platform) -> str:

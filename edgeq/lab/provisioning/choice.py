@@ -139,7 +139,7 @@ def platform(facts: Facts) -> Platform | str:
     digits, flags, machine, library = found.groups()
     if library in _WITHOUT_WHEELS:
         return f"its Python is built for {_WITHOUT_WHEELS[library]}; no runtime has wheels for that"
-    glibc = re.fullmatch(r"glibc 2\.(\d{1,3})(?:\.\d+)?", facts.libc)
+    glibc = re.fullmatch(r"glibc 2\.(\d{1,2})(?:\.\d+)?", facts.libc)
     if glibc is None:
         return f"its C library is not glibc ({facts.libc or 'unknown'})"
     machine = _MACHINES.get(machine, machine)
