@@ -214,8 +214,8 @@ class Scene:
 
     def start_server(self) -> None:
         """Start the sshd again, as after a boot."""
-        options = [f"SetEnv HOME={self.server.folder}"]
-        self.server = servers.start(self.server.folder, port=self.server.port, options=options)
+        folder = self.server.folder
+        self.server = servers.start(folder, port=self.server.port, options=options_of(folder))
         servers.wait_for_greeting(self.server)
 
     def tmpfs(self, folder: Path, size: str) -> None:
@@ -287,6 +287,11 @@ class Scene:
         return sorted({str(path.relative_to(self.folder)) for path in found})
 
 
+def options_of(server: Path) -> list[str]:
+    """A home and a folder for temporary files of the device's own."""
+    return [f"SetEnv HOME={server} TMPDIR={server}/tmp"]
+
+
 def _is_whole(path: Path) -> bool:
     try:
         json.loads(path.read_text())
@@ -336,8 +341,7 @@ def scene(folder: Path, stage: Stage, step: str) -> Iterator[Scene]:
     for name in ("out", "home"):
         shutil.copytree(stage.finished / name, folder / name)
     (folder / "server/tmp").mkdir(parents=True)
-    options = [f"SetEnv HOME={folder}/server TMPDIR={folder}/server/tmp"]
-    with servers.running(folder / "server", options=options) as server:
+    with servers.running(folder / "server", options=options_of(folder / "server")) as server:
         made = Scene(folder=folder, stage=stage, server=server, step=step, bundle=stage.small)
         made.register()
         try:
