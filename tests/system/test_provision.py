@@ -334,3 +334,13 @@ def test_the_facts_of_this_machine(sshd: Server) -> None:
     assert told.libc == " ".join(platform.libc_ver())
     assert told.device.cpu.features
     assert store.state_folder().name == "edgeq"
+
+
+def test_two_devices_at_once(house: Path, sshd: Server, board: Device, bare: Path, bundles: dict[str, Path]) -> None:
+    words = {"identity": str(sshd.key), "python": str(bare), "folder": str(sshd.folder / "device" / "other")}
+    devices.add("other", f"ssh://{sshd.user}@{sshd.host}:{sshd.port}", **words)
+    code, document = call("deploy", bundles["onnx"], "-d", "board", "-d", "other", "--provision")
+    assert code == 0, document
+    made = [entry["deployment"]["provisioned"] for entry in document["devices"]]
+    assert [one["version"] for one in made] == ["2.0", "2.0"]
+    assert len({one["folder"] for one in made}) == 2
