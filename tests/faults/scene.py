@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import shutil
@@ -20,6 +21,7 @@ from edgeq import store
 from edgeq.testing import sshd as servers
 from edgeq.testing.sshd import Server, started_through
 from edgeq.testing.tcp_proxy import Proxy
+from edgeq.types import FileEntry, Manifest
 
 SECONDS = "3"
 MEASURE = ("--runs", "3", "--seconds", SECONDS, "--warmup-seconds", "0", "--no-float", "--resume", "--json")
@@ -328,10 +330,10 @@ def make_stage(folder: Path) -> Stage:
 def _pad(bundle: Path) -> None:
     """Give a bundle a file whose upload takes its time."""
     (bundle / "padding.bin").write_bytes(os.urandom(PADDING_BYTES))
-    document = json.loads((bundle / "manifest.json").read_text())
+    manifest = store.read(bundle / "manifest.json", Manifest)
     digest = store.sha256(bundle / "padding.bin")
-    document["files"].append({"path": "padding.bin", "sha256": digest, "size_bytes": PADDING_BYTES})
-    (bundle / "manifest.json").write_text(json.dumps(document))
+    entry = FileEntry(path="padding.bin", sha256=digest, size_bytes=PADDING_BYTES)
+    store.write(bundle / "manifest.json", dataclasses.replace(manifest, files=(*manifest.files, entry)))
 
 
 @contextlib.contextmanager
