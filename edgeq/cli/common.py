@@ -109,7 +109,7 @@ wait = _flag("--wait", type=click.FloatRange(0, 86_400), default=0.0, show_defau
              help="Wait so many seconds for a device that somebody else is using.",
 )  # fmt: skip
 provision = click.option("--provision", is_flag=True,
-                         help="Give a device without a working runtime one in a private folder; wheels come from this host.",
+                         help="Give a device without a working runtime one of its own; this host sends the wheels.",
 )  # fmt: skip
 data = _flag("--data", required=True, help="dataset.yaml, an .npz keyed by input name, or script.py:function.")
 output = _flag("-o", "--output", type=PATH, help="Folder for stage files (default: build/<model>/<target>).")
