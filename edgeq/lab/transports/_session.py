@@ -254,7 +254,7 @@ def pieces(data: bytes) -> Iterator[bytes]:
 def farewell(pipe: Pipe) -> None:
     """Hang up and wait until the agent has killed what it started and ended."""
     give_up = time.monotonic() + FAREWELL_SECONDS
-    with contextlib.suppress(OSError, EOFError):
+    with contextlib.suppress(OSError, EOFError, ValueError):  # ValueError: the pipe was closed on an error before
         pipe.close_input()
         while time.monotonic() < give_up and pipe.read(0.2) != b"":
             pass
