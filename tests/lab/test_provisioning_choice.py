@@ -58,7 +58,7 @@ def facts(python: str, soabi: str, machine: str, libc: str = "glibc 2.36", featu
     room = Disk(free_bytes=None, free_files=None, obstacle=None, present_bytes=0)
     return Facts(
         event="result", device=device, implementation="cpython", version=(numbers[0], numbers[1], numbers[2]),
-        abi=soabi, bits=32 if "hf" in soabi else 64, libc=libc, disk=room, folder="/home/pi/.cache/edgeq/runtimes",
+        abi=soabi, libc=libc, disk=room, folder="/home/pi/.cache/edgeq/runtimes",
     )  # fmt: skip
 
 

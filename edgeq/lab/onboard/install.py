@@ -11,7 +11,6 @@ import json
 import os
 import platform
 import shutil
-import struct
 import sys
 import tempfile
 import time
@@ -34,7 +33,6 @@ def facts(roots):
         implementation=sys.implementation.name,
         version=[sys.version_info[0], sys.version_info[1], sys.version_info[2]],
         abi=private.abi(),
-        bits=struct.calcsize("P") * 8,
         libc=libc(),
         disk=ready.disk(here),
         folder=here,

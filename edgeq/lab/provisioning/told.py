@@ -22,7 +22,6 @@ class Facts:
     implementation: Annotated[str, Len(1, 40)]
     version: tuple[Number, Number, Number]
     abi: Annotated[str, Len(1, 200)]
-    bits: Annotated[int, Interval(ge=8, le=128)]
     libc: Text
     disk: Disk
     folder: Text
