@@ -10,7 +10,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 TARGET := generic-linux-$(shell uname -m)
 EXAMPLE := examples/digits
 
-.PHONY: help install demo test lint bench agreement bench-accuracy bench-doctor bench-attribution clean
+.PHONY: help install demo test lint bench agreement bench-accuracy bench-doctor bench-attribution faults clean
 
 help:
 	@echo "make demo     run the main job on the shipped example: float model in, numbers measured on this host out"
@@ -21,6 +21,7 @@ help:
 	@echo "make bench-accuracy  INT8 by edgeq and by its peers on the same models; CASES='kws resnet8' takes a part of them"
 	@echo "make bench-doctor  faults planted in the real models' samples, and how many of them edgeq doctor finds"
 	@echo "make bench-attribution  faults planted in one operator of one step, and how many of them edgeq analyze names"
+	@echo "make faults   every fault of the device lab played for real; writes build/faults.json and build/faults.md"
 	@echo "make install  only set up: .venv and the Debian packages that tests need"
 	@echo "make clean    remove what was built and all caches; .venv stays"
 	@echo "PYTHON=python3.12 make ... takes another Python (3.10 to 3.13) for a new .venv"
@@ -44,8 +45,9 @@ install: .venv/.install
 demo: .venv/.run
 	$(BIN)/python -m edgeq run $(EXAMPLE)/digits_float.tflite -t $(TARGET) -d local: --data $(EXAMPLE)/dataset.yaml
 
+# Two processes: many tests wait for servers, timers and killed processes. A file's tests stay together.
 test: install
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: .venv/.install
 	$(BIN)/ruff check .
@@ -65,6 +67,9 @@ bench-doctor: .venv/.install
 
 bench-attribution: .venv/.install
 	$(BIN)/python tests/bench/attribution.py
+
+faults: install
+	$(BIN)/python tests/faults/table.py --jobs 4
 
 agreement: .venv/.install
 	$(BIN)/python tests/bench/agreement.py
