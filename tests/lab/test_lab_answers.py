@@ -521,7 +521,7 @@ def test_a_carrier_is_one_program_with_every_file_of_the_runner() -> None:
     compile(probe.carrier(), "carrier", "exec")
     transport = FakeTransport([said(PROBE)], Device(name="d", transport="fake", python="/opt/python"))
     probe.probe(transport, roots=runner.Roots(sysfs="/x"))
-    assert transport.ran == [("/opt/python", "-I", "-", "probe", "--sysfs", "/x")]
+    assert transport.ran == [("/opt/python", "-I", "-", "probe", "--sysfs", "/x", "--own", transport.device.folder)]
 
 
 @pytest.mark.parametrize(("given_roots", "words"), [({}, []), ({"proc": "/p"}, ["--proc", "/p"])])

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from edgeq.errors import CommandFailed, DatasetError, OutputError
@@ -48,6 +48,7 @@ def header(text: str, data: bytes = b"") -> bytes:
 # --- chunks ---
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])  # on a busy host
 @given(
     count=st.integers(1, 50_000),
     batch=st.sampled_from([-1, 1, 2, 7, 32, 1000]),
