@@ -15,6 +15,7 @@ from typing import NamedTuple, cast
 
 import edgeq
 from edgeq import backends, datasets, planning, search, store, targets, tools
+from edgeq.converters import peak_rss_bytes, rusage_peak_bytes
 from edgeq.errors import BuildError, EdgeqError
 from edgeq.search import kept
 from edgeq.types import Bundle, Dataset, ModelGraph, Plan, Predicted, Progress, QuantizedModel, Target, silent
@@ -202,7 +203,7 @@ def _resumed(folder: Path, request: str) -> QuantizedModel | None:
 
 def _peak_rss_bytes() -> int:
     """Peak memory of this process and of its children so far, whichever is larger."""
-    return 1024 * max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return max(peak_rss_bytes(), rusage_peak_bytes(resource.RUSAGE_CHILDREN))
 
 
 def build(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import resource
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -423,4 +424,15 @@ def test_memory_does_not_grow_with_the_samples(tmp_path: Path) -> None:
     before = peak_rss_bytes()
     tflite.convert(graph, plan("static_wi8_ai8", ranges="percentile"), many, tmp_path / "many.tflite")
     assert peak_rss_bytes() - before < 8 << 20
-    assert peak_rss_bytes() == resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def test_the_peak_is_this_processs_own_and_not_what_its_parent_held() -> None:
+    """getrusage counts a parent's memory in a child that it started."""
+    held = np.ones(1 << 28, np.uint8)
+    script = "from edgeq.converters import peak_rss_bytes\nprint(peak_rss_bytes())"
+    empty, own = (
+        int(subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=True).stdout)
+        for text in (script, f"held = b'1' * {1 << 28}\n{script}")
+    )
+    assert own > held.nbytes
+    assert empty < own - (200 << 20)

@@ -100,8 +100,9 @@ def test_a_worker_that_is_not_wanted_stops_at_its_next_step() -> None:
 
 
 def test_a_worker_that_dies_once_costs_nothing_but_time(tmp_path: Path) -> None:
-    calls = [functools.partial(_die_once, tmp_path, number) for number in range(3)]
+    calls = [functools.partial(call, tmp_path, number) for number, call in enumerate((_mark, _die_once, _mark))]
     assert list(workers.in_order(calls, 2)) == [0, 1, 2]
+    assert (tmp_path / "died-1").exists()
 
 
 def test_a_call_that_kills_its_worker_twice_is_named_and_the_others_go_on(tmp_path: Path) -> None:
