@@ -2,7 +2,9 @@
 
 #include "eq_golden.h"
 #include "eq_port.h"
+#include "eq_protocol_own.h"
 #include "eq_text.h"
+#include "eq_watermark.h"
 #include "model.h"
 
 #include <stddef.h>
@@ -10,12 +12,8 @@
 
 #define MAX_RUNS 1000000u
 
-static _Alignas(EQ_MODEL_ARENA_ALIGNMENT) uint8_t arena[EQ_MODEL_ARENA_BYTES];
-
-/* The input as it was loaded: an inference may write over the arena's own. */
-static uint8_t loaded[EQ_MODEL_INPUT_BYTES];
+static eq_protocol_model model;
 static uint32_t expected_bytes;
-static uint32_t loaded_bytes;
 
 static char line[EQ_PROTOCOL_LINE_BYTES + 1u];
 static uint32_t length;
@@ -43,8 +41,7 @@ static void write_timestamp(void)
     end_line("");
 }
 
-/* A decimal number at *at, which moves behind it; above `most` or without digits it is refused with 0. */
-static int read_number(const char **at, uint32_t most, uint32_t *number)
+int eq_protocol_read_number(const char **at, uint32_t most, uint32_t *number)
 {
     uint32_t value = 0;
     const char *from = *at;
@@ -77,12 +74,12 @@ static int hex_digit(char sign)
 static void begin_load(const char *text)
 {
     uint32_t count = 0;
-    if (!read_number(&text, UINT32_MAX / 16u, &count) || *text != '\0' || count != EQ_MODEL_INPUT_BYTES) {
+    if (!eq_protocol_read_number(&text, UINT32_MAX / 16u, &count) || *text != '\0' || count != EQ_MODEL_INPUT_BYTES) {
         write_error("db load wants the bytes of the model's inputs");
         return;
     }
     expected_bytes = count;
-    loaded_bytes = 0;
+    model.loaded_bytes = 0;
     eq_text_write("m-[Expecting ");
     eq_text_write_u32(count);
     end_line(" bytes]");
@@ -96,26 +93,22 @@ static void load(const char *text)
     for (; *text != '\0'; text += 2) {
         const int high = hex_digit(text[0]);
         const int low = high < 0 ? -1 : hex_digit(text[1]);
-        if (low < 0 || loaded_bytes >= expected_bytes) {
+        if (low < 0 || model.loaded_bytes >= expected_bytes) {
             write_error(low < 0 ? "db wants pairs of hexadecimal digits" : "more bytes than db load announced");
-            expected_bytes = loaded_bytes = 0;
+            expected_bytes = model.loaded_bytes = 0;
             return;
         }
-        loaded[loaded_bytes++] = (uint8_t)(high * 16 + low);
+        model.loaded[model.loaded_bytes++] = (uint8_t)(high * 16 + low);
     }
-    if (expected_bytes != 0u && loaded_bytes == expected_bytes) {
+    if (expected_bytes != 0u && model.loaded_bytes == expected_bytes) {
         end_line("m-load-done");
     }
 }
 
 static void infer_once(void)
 {
-    const uint8_t *from = loaded;
-    for (uint32_t i = 0; i < eq_golden_inputs; ++i) {
-        memcpy(&arena[eq_golden_input_ports[i].offset], from, eq_golden_input_ports[i].size_bytes);
-        from += eq_golden_input_ports[i].size_bytes;
-    }
-    (void)eq_model_invoke(arena);
+    eq_protocol_fill(&model);
+    (void)eq_model_invoke(model.arena);
 }
 
 static int32_t stored_value(const uint8_t *at, uint8_t element_bytes)
@@ -147,7 +140,7 @@ static void write_results(void)
     for (uint32_t i = 0; i < eq_golden_outputs; ++i) {
         const eq_golden_port *const port = &eq_golden_output_ports[i];
         for (uint32_t k = 0; k < port->size_bytes; k += port->element_bytes) {
-            const int64_t steps = (int64_t)stored_value(&arena[port->offset + k], port->element_bytes) - port->zero_point;
+            const int64_t steps = (int64_t)stored_value(&model.arena[port->offset + k], port->element_bytes) - port->zero_point;
             if (i + k != 0u) {
                 eq_text_write(",");
             }
@@ -161,7 +154,7 @@ static void infer(const char *text)
 {
     uint32_t runs = 0;
     uint32_t warmup = 0;
-    if (!read_number(&text, MAX_RUNS, &runs) || (*text != '\0' && !read_number(&text, MAX_RUNS, &warmup)) ||
+    if (!eq_protocol_read_number(&text, MAX_RUNS, &runs) || (*text != '\0' && !eq_protocol_read_number(&text, MAX_RUNS, &warmup)) ||
         *text != '\0' || runs == 0u) {
         write_error("infer wants a number of inferences, and one to warm up");
         return;
@@ -213,7 +206,7 @@ static void answer(const char *command)
         infer(text);
     } else if ((text = rest(command, "results")) != NULL) {
         write_results();
-    } else {
+    } else if (!eq_protocol_answer_own(command, &model)) {
         write_error("unknown command");
     }
     end_line("m-ready");
@@ -221,7 +214,9 @@ static void answer(const char *command)
 
 void eq_protocol_begin(void)
 {
-    (void)eq_model_reset(arena);
+    eq_watermark_paint(model.arena, sizeof model.arena);
+    model.painted_stack_bytes = (uint32_t)eq_watermark_paint_stack();
+    (void)eq_model_reset(model.arena);
     length = 0;
     is_too_long = 0;
     end_line("m-init-done");

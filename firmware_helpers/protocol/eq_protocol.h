@@ -7,7 +7,7 @@
  *     infer N W%       W inferences to warm up, then N between two timestamps, then the results
  *     results%         m-results-[a,b,...] with three decimals
  *
- * Every command is followed by m-ready. Ticks that are no time (an emulator's) stand in the timestamps as they are.
+ * Commands of our own begin with "eq-", see eq_protocol_own.h. Every command is followed by m-ready. Ticks that are no time (an emulator's) stand in the timestamps as they are.
  */
 #ifndef EQ_PROTOCOL_H
 #define EQ_PROTOCOL_H

@@ -14,6 +14,9 @@ typedef struct {
     int64_t milli_q16;
 } eq_golden_port;
 
+/* SHA-256 over the sources of this firmware: a board that was flashed with others says so by it. */
+extern const char eq_golden_firmware[];
+
 extern const uint32_t eq_golden_vectors;
 extern const uint32_t eq_golden_inputs;
 extern const uint32_t eq_golden_outputs;

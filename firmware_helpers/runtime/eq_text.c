@@ -9,16 +9,21 @@ void eq_text_write(const char *text)
     }
 }
 
-void eq_text_write_u32(uint32_t value)
+const char *eq_text_u32(char buffer[EQ_TEXT_U32_BYTES], uint32_t value)
 {
-    char digits[11];
-    int place = 10;
-    digits[place] = '\0';
+    char *at = &buffer[EQ_TEXT_U32_BYTES - 1u];
+    *at = '\0';
     do {
-        digits[--place] = (char)('0' + (int)(value % 10u));
+        *--at = (char)('0' + (int)(value % 10u));
         value /= 10u;
     } while (value != 0u);
-    eq_text_write(&digits[place]);
+    return at;
+}
+
+void eq_text_write_u32(uint32_t value)
+{
+    char digits[EQ_TEXT_U32_BYTES];
+    eq_text_write(eq_text_u32(digits, value));
 }
 
 void eq_text_write_hex32(uint32_t value)

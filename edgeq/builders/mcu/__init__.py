@@ -89,13 +89,13 @@ def write_firmware(
     for port in ports:
         for path in sorted((source / "ports" / port).glob("*.[ch]")):
             _copy(path, place / "ports" / port)
+    store.write_bytes(place / "model.c", compiled.source.encode())
+    store.write_bytes(place / "model.h", compiled.header.encode())
     words = files.words(place, compiled, quantized, target, name)
     for template, written in files.TEMPLATES.items():
         if template != "linker.ld.j2" or machines.machine(target):
             store.write_bytes(place / written, files.render(template, words).encode())
-    store.write_bytes(place / "model.c", compiled.source.encode())
-    store.write_bytes(place / "model.h", compiled.header.encode())
-    store.write(place / "sizes.json", files.sizes(compiled, target))
+    store.write(place / "sizes.json", files.sizes(place, compiled, target))
 
 
 def _copy(path: Path, folder: Path) -> None:

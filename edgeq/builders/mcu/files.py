@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgeq import store
 from edgeq.builders.mcu import machines
 from edgeq.codegen.generate import Compiled, Port
 from edgeq.types import QuantizedModel, Target
@@ -37,7 +39,7 @@ _LIMITS = {"int8_t": (-128, 127), "uint8_t": (0, 255), "int16_t": (-32768, 32767
 _RUNTIME = ("eq_selftest.c", "eq_text.c", "eq_watermark.c")
 HOT = ("eq_matrix.c", "eq_depthwise_conv2d.c", "eq_transpose_conv.c", "eq_add.c", "eq_mul.c", "eq_lookup.c")
 """Kernels with inner loops, which a firmware compiles for speed; the rest for size."""
-PROTOCOL = ("eq_protocol.c", "eq_protocol.h", "eq_protocol_main.c")
+PROTOCOL = ("eq_protocol.c", "eq_protocol.h", "eq_protocol_main.c", "eq_protocol_own.c", "eq_protocol_own.h")
 _ADDERS = {"CONV_2D": "AddConv2D", "DEPTHWISE_CONV_2D": "AddDepthwiseConv2D", "AVERAGE_POOL_2D": "AddAveragePool2D"}
 _ADDERS |= {"MAX_POOL_2D": "AddMaxPool2D", "PADV2": "AddPadV2", "PRELU": "AddPrelu", "SVDF": "AddSvdf"}
 """Where MicroMutableOpResolver's methods are spelled otherwise than the operator in camel case."""
@@ -55,6 +57,7 @@ def words(place: Path, compiled: Compiled, quantized: QuantizedModel, target: Ta
         "target": target.name,
         "core": target.cpu.core,
         "sha256": quantized.artifact.sha256,
+        "firmware": firmware(place),
         "gcc": toolchain.get("gcc", ""),
         "flags": toolchain.get("flags", ""),
         "machine": machine,
@@ -69,6 +72,7 @@ def words(place: Path, compiled: Compiled, quantized: QuantizedModel, target: Ta
             *(f"protocol/{file}" for file in PROTOCOL if file.endswith(".c")),
             "golden.c",
             "runtime/eq_text.c",
+            "runtime/eq_watermark.c",
         ],
         "host_port": _sources(place, "host"),
         "port": _sources(place, port) if port else [],
@@ -147,9 +151,19 @@ def _joined(arrays: Sequence[NDArray[np.generic]], ports: Sequence[Port], vector
     return b"".join(content[at * size : (at + 1) * size] for at in range(vectors) for content, size in kept)
 
 
-def sizes(compiled: Compiled, target: Target) -> Mapping[str, object]:
-    """What is known of the memory before a compiler has seen the code."""
+def firmware(place: Path) -> str:
+    """SHA-256 over the sources that every port of the firmware has, by which a board says what it was flashed with."""
+    parts = ("kernels/*.[ch]", "protocol/*.[ch]", "runtime/*.[ch]", "model.[ch]")
+    digest = hashlib.sha256()
+    for path in sorted(path for part in parts for path in place.glob(part)):
+        digest.update(f"{path.relative_to(place).as_posix()} {store.sha256(path)}\n".encode())
+    return digest.hexdigest()
+
+
+def sizes(place: Path, compiled: Compiled, target: Target) -> Mapping[str, object]:
+    """What is known before a compiler has seen the code."""
     return {
+        "firmware": firmware(place),
         "arena_bytes": compiled.arena_bytes,
         "constant_bytes": compiled.constant_bytes,
         "inputs_bytes": [port.size_bytes for port in compiled.inputs],
