@@ -24,6 +24,7 @@ from edgeq.builders import ethosu
 from edgeq.errors import BuildError, CompilerRefused, EdgeqError, ToolError
 from edgeq.runtimes import litert
 from edgeq.testing import models as made
+from edgeq.testing.plans import plan_of, quantized_of
 from edgeq.testing.tflite import Graph, Node, Tensor, write_tflite
 from edgeq.testing.tools import install_stand_in
 from edgeq.tools import vela as reading
@@ -120,37 +121,17 @@ def _placed(*cpu: str, npu: tuple[str, ...] = ("CONV_2D",)) -> tuple[types.Place
     )
 
 
-def _plan(*cpu: str, sha256: str = "") -> types.Plan:
-    return types.Plan(
-        target="ethos-u55-128",
-        runtime="ethos-u",
-        format="tflite",
-        scheme=types.Scheme(name="static_wi8_ai8", default=types.FLOAT32),
-        ok=True,
-        model_sha256=sha256,
-        operators=_placed(*cpu),
-        memory=types.PlannedMemory(flash_bytes=1, ram_bytes=2, arena_bytes=1),
-        predicted=types.Predicted(),
-        checks=(),
-    )
+def _plan(graph: types.ModelGraph) -> types.Plan:
+    scheme = types.Scheme(name="static_wi8_ai8", default=types.FLOAT32)
+    return plan_of(graph, scheme, target="ethos-u55-128", runtime="ethos-u", operators=_placed())
 
 
 @pytest.fixture
 def quantized(tmp_path: Path) -> types.QuantizedModel:
     path = made.conv_tflite(tmp_path)
     graph, session = models.read(path), litert.open(path)
-    size = graph.size_bytes
-    return types.QuantizedModel(
-        plan=_plan(sha256=graph.sha256),
-        artifact=types.Artifact(
-            path=path.name, format="tflite", sha256=graph.sha256, size_bytes=size, float_size_bytes=size
-        ),
-        float_path=f"/home/somebody/{path.name}",
-        float_sha256=graph.sha256,
-        inputs=session.inputs,
-        outputs=session.outputs,
-        tools={"litert": litert.version()},
-    )
+    changes = {"float_path": f"/home/somebody/{path.name}", "tools": {"litert": litert.version()}}
+    return quantized_of(graph, _plan(graph), session, path, **changes)
 
 
 def _samples(count: int) -> Iterator[tuple[np.ndarray, ...]]:
@@ -241,7 +222,7 @@ def test_what_the_plan_left_on_the_cpu_may_stay_there(
     tmp_path: Path, quantized: types.QuantizedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _vela(tmp_path, monkeypatch, text=ONE_ON_CPU, compiled=str(_compiled(tmp_path, "SOFTMAX")))
-    planned = replace(quantized, plan=_plan("SOFTMAX"))
+    planned = replace(quantized, plan=replace(quantized.plan, operators=_placed("SOFTMAX")))
     assert _build(planned, tmp_path).manifest.placed == {"npu": 5, "cpu": 1}
 
 

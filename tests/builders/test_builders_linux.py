@@ -15,6 +15,7 @@ from edgeq.builders import linux
 from edgeq.errors import BuildError, OutputError
 from edgeq.runtimes import litert
 from edgeq.testing import models as made
+from edgeq.testing.plans import plan_of, quantized_of
 
 FLOAT = types.Scheme(name="float32", default=types.FLOAT32)
 
@@ -25,34 +26,7 @@ def quantized(tmp_path: Path) -> types.QuantizedModel:
     path = made.conv_tflite(tmp_path)
     graph = models.read(path)
     session = litert.open(path)
-    plan = types.Plan(
-        target="generic-linux-x86_64",
-        runtime="litert",
-        format="tflite",
-        scheme=FLOAT,
-        ok=True,
-        model_sha256=graph.sha256,
-        operators=(),
-        memory=types.PlannedMemory(flash_bytes=1, ram_bytes=2, arena_bytes=1),
-        predicted=types.Predicted(),
-        checks=(),
-    )
-    artifact = types.Artifact(
-        path=path.name,
-        format="tflite",
-        sha256=graph.sha256,
-        size_bytes=graph.size_bytes,
-        float_size_bytes=graph.size_bytes,
-    )
-    return types.QuantizedModel(
-        plan=plan,
-        artifact=artifact,
-        float_path=path.name,
-        float_sha256=graph.sha256,
-        inputs=session.inputs,
-        outputs=session.outputs,
-        tools={"litert": litert.version()},
-    )
+    return quantized_of(graph, plan_of(graph, FLOAT), session, path, tools={"litert": litert.version()})
 
 
 def _samples(count: int) -> Iterator[tuple[np.ndarray, ...]]:

@@ -17,14 +17,12 @@ from edgeq.converters.tflite.restore import type_name
 from edgeq.planning.written import WRITTEN, operators_of
 from edgeq.runtimes import infer, litert
 from edgeq.testing import models as tiny
+from edgeq.testing.plans import plan_of
 from edgeq.testing.tflite import Graph, Node, Tensor, write_tflite
 from edgeq.types import (
     FLOAT32,
     Dataset,
     ModelGraph,
-    Plan,
-    PlannedMemory,
-    Predicted,
     QuantizedModel,
     RangeMethod,
     Scheme,
@@ -49,18 +47,7 @@ def convert(
     ranges: RangeMethod = "min-max",
 ) -> QuantizedModel:
     scheme = Scheme(name=name, default=DEFAULTS[name], overrides=overrides or {}, ranges=ranges)
-    plan = Plan(
-        target="generic-linux-x86_64",
-        runtime="litert",
-        format="tflite",
-        scheme=scheme,
-        ok=True,
-        model_sha256=graph.sha256,
-        operators=(),
-        memory=PlannedMemory(flash_bytes=0, ram_bytes=0, arena_bytes=0),
-        predicted=Predicted(),
-        checks=(),
-    )
+    plan = plan_of(graph, scheme)
     return tflite.convert(graph, plan, dataset, out)
 
 

@@ -19,13 +19,11 @@ from edgeq.converters import onnx as converter
 from edgeq.errors import ConvertError, EdgeqError, ModelError, OutputError
 from edgeq.runtimes import onnxruntime as runtime
 from edgeq.testing import models as tiny
+from edgeq.testing.plans import plan_of
 from edgeq.types import (
     FLOAT32,
     Dataset,
     ModelGraph,
-    Plan,
-    PlannedMemory,
-    Predicted,
     QuantizedModel,
     RangeMethod,
     Scheme,
@@ -58,24 +56,9 @@ def floating(name: str) -> Scheme:
     return Scheme(name=name, default=FLOATING[name])
 
 
-def plan_of(scheme: Scheme, graph: ModelGraph) -> Plan:
-    return Plan(
-        target="generic-linux-x86_64",
-        runtime="onnxruntime",
-        format="onnx",
-        scheme=scheme,
-        ok=True,
-        model_sha256=graph.sha256,
-        operators=(),
-        memory=PlannedMemory(flash_bytes=0, ram_bytes=0, arena_bytes=0),
-        predicted=Predicted(),
-        checks=(),
-    )
-
-
 def convert(bound: Bound, scheme: Scheme, out: Path) -> QuantizedModel:
     graph, dataset = bound
-    return converter.convert(graph, plan_of(scheme, graph), dataset, out)
+    return converter.convert(graph, plan_of(graph, scheme), dataset, out)
 
 
 def bind(model: Path, description: Path) -> Bound:
@@ -170,7 +153,7 @@ def test_progress_ends_with_all_samples(conv: Bound, tmp_path: Path) -> None:
     def note(step: str, done: int, total: int) -> None:
         seen.append((step, done, total))
 
-    converter.convert(graph, plan_of(static(), graph), dataset, tmp_path / "x.onnx", progress=note)
+    converter.convert(graph, plan_of(graph, static()), dataset, tmp_path / "x.onnx", progress=note)
     count = len(dataset.calibration)
     assert [done for step, done, total in seen if step == "calibrate"] == list(range(count + 1))
     assert all(any(one == (step, total, total) for one in seen) for step, _, total in seen)
@@ -182,14 +165,13 @@ def test_the_same_call_writes_the_same_bytes(conv: Bound, tmp_path: Path) -> Non
 
 
 def test_nothing_is_printed_and_no_file_is_left(
-    conv: Bound, tmp_path: Path, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+    conv: Bound, tmp_path: Path, scratch: Path, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    before = set(Path(tempfile.gettempdir()).glob("edgeq-*"))
     for scheme in (static(), floating("dynamic_wi8_af32")):
         convert(conv, scheme, tmp_path / "x.onnx")
     assert capfd.readouterr() == ("", "")
     assert caplog.records == []
-    assert set(Path(tempfile.gettempdir()).glob("edgeq-*")) <= before
+    assert list(scratch.iterdir()) == []
 
 
 # --- static schemes --------------------------------------------------------------------------
@@ -421,7 +403,7 @@ def test_masks_stay_in_float(conv: Bound, tmp_path: Path) -> None:
 def refuse(bound: Bound, scheme: Scheme, out: Path, match: str, dataset: Dataset | None = None) -> EdgeqError:
     graph = bound[0]
     with pytest.raises(EdgeqError, match=match) as caught:
-        converter.convert(graph, plan_of(scheme, graph), dataset, out)
+        converter.convert(graph, plan_of(graph, scheme), dataset, out)
     assert "\n" not in caught.value.message
     assert not out.exists()
     assert not out.parent.exists() or list(out.parent.glob(".*.part")) == []

@@ -17,14 +17,13 @@ from edgeq.converters.tflite.restore import type_name
 from edgeq.errors import ConvertError, OutputError
 from edgeq.runtimes import infer, litert
 from edgeq.testing import models as tiny
+from edgeq.testing.plans import plan_of
 from edgeq.testing.tflite import Graph, Node, Tensor, write_tflite
 from edgeq.types import (
     FLOAT32,
     Dataset,
     ModelGraph,
     Plan,
-    PlannedMemory,
-    Predicted,
     QuantizedModel,
     RangeMethod,
     Scheme,
@@ -47,18 +46,7 @@ DEFAULTS = {
 
 def plan(name: str, overrides: dict[int, Signature] | None = None, ranges: RangeMethod = "min-max") -> Plan:
     scheme = Scheme(name=name, default=DEFAULTS.get(name, CHANNEL), overrides=overrides or {}, ranges=ranges)
-    return Plan(
-        target="generic-linux-x86_64",
-        runtime="litert",
-        format="tflite",
-        scheme=scheme,
-        ok=True,
-        model_sha256="",
-        operators=(),
-        memory=PlannedMemory(flash_bytes=0, ram_bytes=0, arena_bytes=0),
-        predicted=Predicted(),
-        checks=(),
-    )
+    return plan_of(None, scheme)
 
 
 def bound(model: Path, dataset: Path) -> tuple[ModelGraph, Dataset]:

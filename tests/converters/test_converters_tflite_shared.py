@@ -17,13 +17,11 @@ from edgeq.converters import _flatbuffer as flatbuffer
 from edgeq.converters import improving, tflite
 from edgeq.errors import ConvertError
 from edgeq.runtimes import infer, litert
+from edgeq.testing.plans import plan_of
 from edgeq.types import (
     FLOAT32,
     Dataset,
     ModelGraph,
-    Plan,
-    PlannedMemory,
-    Predicted,
     QuantizedModel,
     RangeMethod,
     Scheme,
@@ -47,18 +45,7 @@ LEFT_IN_FLOAT = {"lstm_mnist/mnist_lstm_float": ("computed in float: UNIDIRECTIO
 
 def convert(graph: ModelGraph, dataset: Dataset, out: Path, name: str, ranges: RangeMethod) -> QuantizedModel:
     default = {"static_wi8_ai8": CHANNEL, "dynamic_wi8_af32": DYNAMIC}.get(name, FLOAT32)
-    plan = Plan(
-        target="generic-linux-x86_64",
-        runtime="litert",
-        format="tflite",
-        scheme=Scheme(name=name, default=default, ranges=ranges),
-        ok=True,
-        model_sha256=graph.sha256,
-        operators=(),
-        memory=PlannedMemory(flash_bytes=0, ram_bytes=0, arena_bytes=0),
-        predicted=Predicted(),
-        checks=(),
-    )
+    plan = plan_of(graph, Scheme(name=name, default=default, ranges=ranges))
     return tflite.convert(graph, plan, dataset, out)
 
 

@@ -23,13 +23,11 @@ from edgeq.errors import ConvertError
 from edgeq.runtimes import infer, onnxruntime
 from edgeq.testing import models as tiny
 from edgeq.testing.bundles import RUNTIMES
+from edgeq.testing.plans import plan_of
 from edgeq.types import (
     FLOAT32,
     Dataset,
     ModelGraph,
-    Plan,
-    PlannedMemory,
-    Predicted,
     QuantizedModel,
     Scheme,
     Signature,
@@ -43,21 +41,6 @@ WIDE = Signature(activations="int16", weights="int8", bias="int32", granularity=
 UNSIGNED = dataclasses.replace(WIDE, activations="uint16", symmetric="weights")
 
 
-def plan_of(graph: ModelGraph, name: str, overrides: dict[int, Signature], default: Signature | None) -> Plan:
-    return Plan(
-        target="generic-linux-x86_64",
-        runtime=RUNTIMES[f".{graph.format}"],
-        format=graph.format,
-        scheme=Scheme(name=name, default=default or DEFAULTS.get(name, WIDE), overrides=overrides),
-        ok=True,
-        model_sha256=graph.sha256,
-        operators=(),
-        memory=PlannedMemory(flash_bytes=0, ram_bytes=0, arena_bytes=0),
-        predicted=Predicted(),
-        checks=(),
-    )
-
-
 def convert(
     bound: Bound,
     name: str,
@@ -66,7 +49,8 @@ def convert(
     default: Signature | None = None,
 ) -> QuantizedModel:
     graph, dataset = bound
-    plan = plan_of(graph, name, overrides or {}, default)
+    scheme = Scheme(name=name, default=default or DEFAULTS.get(name, WIDE), overrides=overrides or {})
+    plan = plan_of(graph, scheme)
     needed = dataset if name.startswith("static") else None
     return backends.find("converters", graph.format).convert(graph, plan, needed, out)  # type: ignore[no-any-return]
 
@@ -190,7 +174,7 @@ def test_a_model_without_weights_is_refused_in_onnx(tmp_path: Path) -> None:
     path = tmp_path / "relu.onnx"
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), str(path))
     read = models.read(path)
-    plan = plan_of(read, "weight_only_wi8", {}, None)
+    plan = plan_of(read, Scheme(name="weight_only_wi8", default=EIGHT))
     with pytest.raises(ConvertError, match="no weights"):
         backends.find("converters", "onnx").convert(read, plan, None, tmp_path / "m.onnx")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -53,13 +52,3 @@ def sine(shared: Path) -> Job:
     """The smallest real model: a regression whose schemes lose measurably different amounts."""
     folder = shared / "sine_hello_world"
     return _job(folder / "hello_world_float.tflite", folder / "dataset.yaml")
-
-
-@pytest.fixture
-def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The only temporary folder that this test knows."""
-    folder = tmp_path / "scratch"
-    folder.mkdir()
-    monkeypatch.setenv("TMPDIR", str(folder))
-    monkeypatch.setattr(tempfile, "tempdir", None)
-    return folder

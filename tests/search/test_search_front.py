@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from edgeq import search, store
 from edgeq.search import front
 from edgeq.search.trying import Attempt
-from edgeq.types import Accuracy, Artifact, Fidelity, Plan, PlannedMemory, Predicted, QuantizedModel, Scheme
+from edgeq.testing.plans import plan_of
+from edgeq.types import Accuracy, Artifact, Fidelity, Plan, Predicted, QuantizedModel, Scheme
 from edgeq.types.targets import Signature
 
 FIGURES = st.tuples(st.integers(0, 4), st.integers(1, 4), st.one_of(st.none(), st.integers(1, 4)))
@@ -21,18 +22,7 @@ FIGURES = st.tuples(st.integers(0, 4), st.integers(1, 4), st.one_of(st.none(), s
 
 def attempt(drop: float | None, size: int = 1, latency: float | None = None, **more: Any) -> Attempt:
     scheme = Scheme(name="static_wi8_ai8", default=Signature(activations="int8"))
-    plan = Plan(
-        target="t",
-        runtime="litert",
-        format="tflite",
-        scheme=scheme,
-        ok=True,
-        model_sha256="",
-        operators=(),
-        memory=PlannedMemory(flash_bytes=1, ram_bytes=1, arena_bytes=1),
-        predicted=Predicted(latency_ms=latency),
-        checks=(),
-    )
+    plan = plan_of(None, scheme, predicted=Predicted(latency_ms=latency))
     if drop is None:
         return Attempt(plan, Path("x"), why="not convertible")
     accuracy = Accuracy(

@@ -17,6 +17,7 @@ from edgeq import datasets, models, planning, search, targets
 from edgeq.search import islands
 from edgeq.search.trying import Job, attempt
 from edgeq.testing import models as tiny
+from edgeq.testing.plans import plan_of
 from edgeq.types import Placement, Plan, QuantizedModel
 
 TARGET = "generic-linux-x86_64"
@@ -154,22 +155,13 @@ def test_plans_double_until_half_is_in_float(groups: list[frozenset[int]]) -> No
 
 
 def _of_twenty() -> Plan:
-    from edgeq.types import PlannedMemory, Predicted, Scheme
+    from edgeq.types import Scheme
     from edgeq.types.targets import Signature
 
     words: dict[str, Any] = {"type": "ADD", "placement": "cpu", "rule": "r", "why": "w"}
-    return Plan(
-        target="t",
-        runtime="litert",
-        format="tflite",
-        scheme=Scheme(name="static_wi8_ai8", default=Signature(activations="int8")),
-        ok=True,
-        model_sha256="",
-        operators=tuple(Placement(index=number, signature="int8", **words) for number in range(20)),
-        memory=PlannedMemory(flash_bytes=1, ram_bytes=1, arena_bytes=1),
-        predicted=Predicted(),
-        checks=(),
-    )
+    operators = tuple(Placement(index=number, signature="int8", **words) for number in range(20))
+    scheme = Scheme(name="static_wi8_ai8", default=Signature(activations="int8"))
+    return plan_of(None, scheme, operators=operators)
 
 
 def _with(base: Plan, operators: Any) -> Plan:

@@ -13,6 +13,7 @@ import pytest
 
 from edgeq import store
 from edgeq.errors import EdgeqError
+from edgeq.testing.plans import plan_of
 from edgeq.types import (
     FLOAT32,
     Artifact,
@@ -21,8 +22,6 @@ from edgeq.types import (
     Latency,
     MeasuredMemory,
     Measurement,
-    Plan,
-    PlannedMemory,
     Predicted,
     QuantizedModel,
     RunSettings,
@@ -35,17 +34,11 @@ WORK = {"int8 conv": 1e6, "operators": 3.0}
 
 
 def quantized(sha256: str = "ab", target: str = TARGET, work: dict[str, float] | None = None) -> QuantizedModel:
-    plan = Plan(
+    plan = plan_of(
+        None,
+        Scheme(name="float32", default=FLOAT32),
         target=target,
-        runtime="litert",
-        format="tflite",
-        scheme=Scheme(name="float32", default=FLOAT32),
-        ok=True,
-        model_sha256="cd",
-        operators=(),
-        memory=PlannedMemory(flash_bytes=1, ram_bytes=1, arena_bytes=1),
         predicted=Predicted(work=WORK if work is None else work),
-        checks=(),
     )
     artifact = Artifact(path="m.tflite", format="tflite", sha256=sha256, size_bytes=1, float_size_bytes=1)
     return QuantizedModel(
