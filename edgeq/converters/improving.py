@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple, TypeAlias, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,6 +45,14 @@ VOTE = 2 / 3
 
 Samples: TypeAlias = Callable[[int], Iterable[tuple[Array, ...]]]
 """The first so many of the samples that are looked at, anew at each call."""
+
+
+class Watcher(Protocol):
+    """Sums up the values that one tensor takes."""
+
+    def update(self, values: Array) -> None:
+        """Take one more sample's values."""
+        ...
 
 
 class Known(NamedTuple):
@@ -104,14 +112,26 @@ def observed(
     Correlations are summed up for a scheme that is to be corrected; means alone cost little.
     """
     seen = {name: (Statistics if is_corrected else Means)(layer) for name, layer in layers.items()}
+    answers = watched(seen, layers, stream, outputs, lambda done: progress("look at layers", done, count))
+    progress("look at layers", count, count)
+    return Known(layers, seen, answers, {})
+
+
+def watched(
+    seen: Mapping[str, Watcher],
+    layers: Mapping[str, Layer],
+    stream: Iterable[Mapping[str, Array]],
+    outputs: Sequence[str],
+    step: Callable[[int], None],
+) -> list[list[Array]]:
+    """The answers to each sample, while every layer's watcher sees what the layer reads."""
     answers: list[list[Array]] = []
     for done, tensors in enumerate(ahead(stream)):
-        progress("look at layers", done, count)
+        step(done)
         for name, one in seen.items():
             one.update(tensors[layers[name].source])
         answers.append([np.array(tensors[name]) for name in outputs])
-    progress("look at layers", count, count)
-    return Known(layers, seen, answers, {})
+    return answers
 
 
 def correlated(known: Known) -> dict[str, Statistics]:

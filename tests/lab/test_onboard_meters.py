@@ -11,15 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeq.lab.onboard import energy, files, firmware, meters, power_rapl, sampler
-
-
-def lay(root: Path, folder: str, **values: object) -> Path:
-    """A sysfs folder with one file per value."""
-    place = root / folder
-    place.mkdir(parents=True, exist_ok=True)
-    for name, value in values.items():
-        (place / name).write_text(f"{value}\n")
-    return place
+from edgeq.testing.sysfs import lay
 
 
 def vcgencmd(folder: Path, text: str) -> str:

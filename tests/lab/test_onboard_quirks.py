@@ -13,14 +13,7 @@ from hypothesis import strategies as st
 
 from edgeq.lab import runner
 from edgeq.lab.onboard import files, meters, power_battery, power_ina, power_rapl
-
-
-def lay(root: Path, folder: str, **values: object) -> Path:
-    place = root / folder
-    place.mkdir(parents=True, exist_ok=True)
-    for name, value in values.items():
-        (place / name).write_text(f"{value}\n")
-    return place
+from edgeq.testing.sysfs import lay
 
 
 @pytest.fixture

@@ -19,18 +19,11 @@ from hypothesis import strategies as st
 
 from edgeq.lab import runner
 from edgeq.lab.onboard import files, meters, power_ina, sampler
+from edgeq.testing.sysfs import lay
 
 MAIN = runner.FOLDER / "__main__.py"
 PYTHONS = sorted(Path.home().glob(".pyenv/versions/3.*/bin/python3"))  # before the tests get a home of their own
 RUNNING = [Path(sys.executable), *(path for path in PYTHONS if path.parts[-3].startswith("3.7."))]
-
-
-def lay(root: Path, folder: str, **values: object) -> Path:
-    place = root / folder
-    place.mkdir(parents=True, exist_ok=True)
-    for name, value in values.items():
-        (place / name).write_text(f"{value}\n")
-    return place
 
 
 @pytest.fixture

@@ -27,6 +27,7 @@ from edgeq.testing import models
 from edgeq.testing import sshd as servers
 from edgeq.testing.bundles import make_bundle
 from edgeq.testing.sshd import Server
+from edgeq.testing.sysfs import lay
 from edgeq.testing.transport import FakeTransport, said
 from edgeq.types import Check, Device, FileEntry, Manifest
 
@@ -263,13 +264,6 @@ def test_any_value_anywhere_is_an_error_of_the_tree_or_an_answer(key: str, value
 
 
 # --- /sys trees, through the real runner ---
-
-
-def lay(root: Path, folder: str, **values: object) -> None:
-    place = root / folder
-    place.mkdir(parents=True, exist_ok=True)
-    for name, value in values.items():
-        (place / name).write_text(f"{value}\n")
 
 
 @pytest.fixture(scope="module")

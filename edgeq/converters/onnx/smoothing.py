@@ -21,7 +21,6 @@ from edgeq.converters import improving
 from edgeq.converters.improving import Known, Samples
 from edgeq.converters.onnx import calibration, prepare
 from edgeq.converters.onnx import layers as reading
-from edgeq.datasets.streaming import ahead
 from edgeq.quantization import equalization
 from edgeq.quantization.equalization import Site
 from edgeq.quantization.layers import Extent, Layer
@@ -39,12 +38,9 @@ def smoothed(
     with prepare.blaming(where):
         stream = calibration.watch(model, {layer.source for layer in layers.values()}, samples(count), folder, where)
         seen = {name: Extent(layer) for name, layer in layers.items()}
-        answers: list[list[Array]] = []
-        for done, tensors in enumerate(ahead(stream)):
-            progress("look at products", done, count)
-            for name, one in seen.items():
-                one.update(tensors[layers[name].source])
-            answers.append([np.array(tensors[name]) for name in outputs])
+        answers = improving.watched(
+            seen, layers, stream, outputs, lambda done: progress("look at products", done, count)
+        )
         progress("look at products", count, count)
         found = _factors(layers, seen)
         if not found:
