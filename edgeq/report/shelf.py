@@ -66,6 +66,8 @@ def _facts(found: Target) -> Iterator[tuple[str, str]]:
         yield "toolchain", " ".join(found.toolchain.values())
     if found.emulator:
         yield "emulator", ", ".join(f"{key} {_value(value)}" for key, value in found.emulator.items())
+    if found.board:
+        yield "board", found.board
 
 
 def _memory(found: Target) -> str:

@@ -1,4 +1,4 @@
-"""What a profile may say of processor, memory, compiler and emulator."""
+"""What a profile may say of processor, memory, compiler, emulator and board."""
 
 from __future__ import annotations
 
@@ -37,13 +37,15 @@ _ADDRESS_LIMIT = 1 << 32
 
 
 def hardware_problems(target: Target) -> Iterator[PathError]:
-    """What is wrong with the processor, the memory, the toolchain and the emulator of a profile."""
+    """What is wrong with the processor, the memory, the toolchain, the emulator and the board of a profile."""
     yield from _cpu_problems(target)
     yield from _memory_problems(target)
     if target.toolchain is not None:
         yield from _toolchain_problems(target.toolchain, target.cpu.core)
     if target.emulator is not None:
         yield from _emulator_problems(target.emulator)
+    if target.board is not None and (target.kind != "mcu" or not _MACHINE.fullmatch(target.board)):
+        yield PathError(("board",), "should be a microcontroller board's name (a-z, 0-9, -); see docs/mcu.md")
 
 
 def _cpu_problems(target: Target) -> Iterator[PathError]:

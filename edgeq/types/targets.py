@@ -94,6 +94,7 @@ class Target:
     accelerator: Accelerator | None = None
     toolchain: dict[str, str] | None = None
     emulator: dict[str, object] | None = None
+    board: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
