@@ -26,6 +26,9 @@ _IPV6 = re.compile(r"\[([0-9A-Fa-f:.]{2,45}(?:%[A-Za-z0-9._-]{1,30})?)\]")
 _USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}\$?")
 _SECRET = re.compile(r"pass(word|phrase|wd)?|secret|token|private_?key", re.IGNORECASE)
 _NO_SECRETS = "use a key (identity: ~/.ssh/id_ed25519) or an SSH agent"
+_BAUD = re.compile(r"baud=([0-9]{1,8})")
+LEAST_BAUD, MOST_BAUD = 300, 12_000_000
+_SERIAL = "serial:///dev/ttyACM0?baud=115200"
 _OPTIONS = ("identity", "folder", "python", "meter", "notes")
 ALL = "all"
 """The group of all devices that are kept."""
@@ -58,7 +61,7 @@ def file() -> Path:
 
 
 def load(ref: str) -> Device:
-    """The device with that name, or at that address (`local:`, `ssh://user@host:port`, ...); raises DeviceError."""
+    """The device with that name, or at that address (`local:`, `serial:///dev/ttyACM0`, ...); raises DeviceError."""
     if _ADDRESS.fullmatch(ref):
         return _device(ref, _Entry(address=ref), where=None)
     known = _read().devices
@@ -247,9 +250,7 @@ def _device(name: str, entry: _Entry, *, where: str | None) -> Device:
     transport, rest = match.groups()
     if any(not character.isprintable() for character in entry.address):
         raise DeviceError("the address holds control characters", where=where)
-    place = (
-        _authority(rest[2:], where) if transport == "ssh" and rest.startswith("//") else _path(transport, rest, where)
-    )
+    place = _place(transport, rest, where)
     options: dict[str, Any] = {key: value for key, value in _given(entry).items() if key != "address"}
     for key, value in options.items():
         if key != "notes" and (not value or any(not character.isprintable() for character in value)):
@@ -257,8 +258,30 @@ def _device(name: str, entry: _Entry, *, where: str | None) -> Device:
     return Device(name=name, transport=transport, **place, **options)
 
 
+def _place(transport: str, rest: str, where: str | None) -> dict[str, Any]:
+    if transport == "serial":
+        return _serial(rest.removeprefix("//"), where)
+    if transport == "ssh" and rest.startswith("//"):
+        return _authority(rest[2:], where)
+    return _path(transport, rest, where)
+
+
+def _serial(rest: str, where: str | None) -> dict[str, Any]:
+    """Port and speed of `/dev/ttyACM0?baud=115200`."""
+    path, mark, query = rest.partition("?")
+    if not path.startswith("/"):
+        raise DeviceError("a serial address names a port from the root on", where=where, hint=_SERIAL)
+    if not mark:
+        return {"host": path}
+    match = _BAUD.fullmatch(query)
+    if match is None or not LEAST_BAUD <= int(match[1]) <= MOST_BAUD:
+        told = f"{query[:60]!r} is not baud=N, {LEAST_BAUD} to {MOST_BAUD}"
+        raise DeviceError(told, where=where, hint=_SERIAL)
+    return {"host": path, "baud": int(match[1])}
+
+
 def _path(transport: str, rest: str, where: str | None) -> dict[str, Any]:
-    """What stands behind a transport other than SSH: nothing, or a path such as `/dev/ttyACM0`."""
+    """What stands behind another transport: nothing, or a path."""
     if transport == "ssh":
         raise DeviceError("an SSH address starts with ssh://", where=where, hint="ssh://user@host:22")
     if transport == "local" and rest.strip("/"):

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from edgeq.errors import EdgeqError
-from edgeq.lab import transports
+from edgeq.lab import boards, transports
+from edgeq.lab.boards import Board
 from edgeq.lab.transports import Transport
 from edgeq.types import Device
 
@@ -20,7 +21,14 @@ T = TypeVar("T")
 MOST_AT_ONCE = 64
 MOST_CONNECTING = 8
 """Key exchange costs this host processor time: all at once, the last would run out of its time."""
-Reach = Callable[[Device], AbstractContextManager[Transport]]
+Reached = Transport | Board
+"""A device that programs can be started on, or one that can only be spoken with."""
+Reach = Callable[[Device], AbstractContextManager[Reached]]
+
+
+def connect(device: Device) -> Reached:
+    """A device by whatever way it has; raises Unreachable and its kinds, TimedOut, BackendNotFound."""
+    return boards.connect(device) if boards.speaks(device) else transports.connect(device)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,29 +42,29 @@ class Outcome(Generic[T]):
 
 
 class Connections:
-    """The transports that are open, so that all of them can be interrupted from one place."""
+    """The devices that are reached, so that all of them can be interrupted from one place."""
 
     def __init__(self) -> None:
-        self._open: set[Transport] = set()
+        self._open: set[Reached] = set()
         self._changing = threading.Lock()
         self._connecting = threading.BoundedSemaphore(MOST_CONNECTING)
         self._interrupted = False
 
     @contextlib.contextmanager
-    def to(self, device: Device) -> Iterator[Transport]:
-        """A transport to a device, closed afterwards; KeyboardInterrupt once all were interrupted."""
+    def to(self, device: Device) -> Iterator[Reached]:
+        """A way to a device, closed afterwards; KeyboardInterrupt once all were interrupted."""
         with self._connecting:
             self._check()
-            transport = transports.connect(device)
+            reached = connect(device)
         try:
             with self._changing:
                 self._check()
-                self._open.add(transport)
-            yield transport
+                self._open.add(reached)
+            yield reached
         finally:
             with self._changing:
-                self._open.discard(transport)
-            transport.close()
+                self._open.discard(reached)
+            reached.close()
 
     def _check(self) -> None:
         if self._interrupted:
@@ -66,8 +74,8 @@ class Connections:
         """End what is under way on all devices, and open no more."""
         with self._changing:
             self._interrupted = True
-            for transport in self._open:
-                transport.interrupt()
+            for reached in self._open:
+                reached.interrupt()
 
 
 def each(

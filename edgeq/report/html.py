@@ -80,7 +80,7 @@ def measurement(found: Measurement, title: str) -> str:
         picture=picture,
         batch=found.batch,
         overview=list(measured.overview(found)),
-        memory=list(measured.memory(found.memory_bytes)),
+        memory=[*measured.memory(found.memory_bytes), *(measured.firmware(found.firmware) if found.firmware else ())],
         operator_columns=measured.OPERATOR_COLUMNS,
         operators=measured.operators(found, limit=None),
         slice_columns=measured.SLICE_COLUMNS,

@@ -10,6 +10,7 @@ from typing import Any
 from edgeq.types import (
     Accuracy,
     Bundle,
+    Firmware,
     Measurement,
     ModelGraph,
     Plan,
@@ -155,7 +156,16 @@ def measurement(found: Measurement) -> Document:
         "operators": plain(found.operators),
         "watched": plain(found.watched),
         "conditions": {**plain(found.conditions), "throttled": found.conditions.throttled},
+        **_firmware(found.firmware),
     }
+
+
+def _firmware(found: Firmware | None) -> Document:
+    """What microcontrollers add."""
+    if found is None:
+        return {}
+    told: Document = plain(found)
+    return {"firmware": told.pop("sha256"), **told}
 
 
 def prediction(found: Report) -> Document | None:

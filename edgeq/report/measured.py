@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from edgeq.types import Latency, LevelChange, MeasuredMemory, Measurement, Speedup, SpikeTrain, Steadiness, Sustained
+from edgeq.types import (
+    Firmware,
+    Latency,
+    LevelChange,
+    MeasuredMemory,
+    Measurement,
+    Speedup,
+    SpikeTrain,
+    Steadiness,
+    Sustained,
+)
 from edgeq.units import format_ms, format_size
 
 Row = tuple[str, str]
@@ -85,6 +95,27 @@ def memory(found: MeasuredMemory) -> Iterator[Row]:
     ):
         if value is not None:
             yield (name, format_size(value))
+
+
+def firmware(found: Firmware) -> Iterator[Row]:
+    """What a microcontroller's firmware took."""
+    yield ("firmware", found.sha256[:12])
+    if found.ticks is not None:
+        rate = f", {found.ticks_per_second} a second" if found.ticks_per_second else ", which are no time"
+        yield ("ticks", f"{found.ticks} of an inference, the fewest{rate}")
+    if found.instructions is not None:
+        yield ("instructions", f"{found.instructions:,} of an inference")
+    for name, value in (
+        ("text", found.text_bytes),
+        ("data", found.data_bytes),
+        ("bss", found.bss_bytes),
+        ("arena used", found.arena_used_bytes),
+        ("stack used", found.stack_bytes),
+    ):
+        if value is not None:
+            yield (name, format_size(value))
+    if found.differing_bytes:
+        yield ("differing", f"{found.differing_bytes} bytes of the golden vectors' outputs")
 
 
 def operators(found: Measurement, limit: int | None = SHOWN_OPERATORS) -> list[Sequence[object]]:

@@ -184,6 +184,8 @@ def measurement(found: Measurement) -> RenderableType:
     memory = found.memory_bytes
     rows: list[Sequence[object]] = [("runtime", runtime(found.runtime)), *measured.overview(found)]
     rows += measured.memory(memory)
+    if found.firmware:
+        rows += measured.firmware(found.firmware)
     if found.energy:
         rows += _energy(found.energy)
     if found.parity:

@@ -13,7 +13,8 @@ from edgeq.types.quantized import Manifest, QuantizedModel
 class Device:
     """One unit on a desk: how to reach it. No secrets.
 
-    `folder` is where bundles go on the device (default `~/.cache/edgeq`); `python` its interpreter.
+    `folder` is where bundles go on the device (default `~/.cache/edgeq`); `python` its interpreter. A board behind a
+    serial port has the port's path as `host`, and its speed as `baud` where that is not the usual one.
     """
 
     name: str
@@ -26,6 +27,7 @@ class Device:
     python: str = "python3"
     meter: str | None = None
     notes: str = ""
+    baud: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -199,6 +201,27 @@ class MeasuredMemory:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Firmware:
+    """What a microcontroller's firmware took, beside what every device is measured by. What is not known is None.
+
+    `ticks` are the fewest of one inference, `ticks_per_second` 0 where they are no time. `arena_used_bytes` and
+    `stack_bytes` are watermarks; `differing_bytes` are those of all outputs of the golden vectors.
+    """
+
+    sha256: str
+    ticks: int | None = None
+    ticks_per_second: int | None = None
+    instructions: int | None = None
+    text_bytes: int | None = None
+    data_bytes: int | None = None
+    bss_bytes: int | None = None
+    arena_bytes: int | None = None
+    arena_used_bytes: int | None = None
+    stack_bytes: int | None = None
+    differing_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Parity:
     """Golden vectors on the device against the host: `max_steps` in quantization steps.
 
@@ -279,6 +302,7 @@ class Measurement:
     operators: tuple[OperatorTime, ...] = ()
     watched: tuple[Watched, ...] = ()
     preflight: tuple[Check, ...] = ()
+    firmware: Firmware | None = None
     schema_version: int = 1
 
 

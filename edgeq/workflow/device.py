@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeq import devices, store
-from edgeq.errors import EdgeqError, IllegalInstruction, RunnerKilled, RuntimeMissing
+from edgeq.errors import BuildError, EdgeqError, IllegalInstruction, RunnerKilled, RuntimeMissing
 from edgeq.types import (
     Budgets,
     Bundle,
@@ -26,7 +26,7 @@ from edgeq.workflow import observed
 
 if TYPE_CHECKING:
     from edgeq.lab.deploy import Deployment
-    from edgeq.lab.fleet import Reach
+    from edgeq.lab.fleet import Reach, Reached
     from edgeq.lab.preflight import Fit
     from edgeq.lab.provisioning import Provisioned
     from edgeq.lab.transports import Transport
@@ -40,15 +40,15 @@ def unheard(text: str) -> None:
 
 
 @contextmanager
-def connected(device: Device) -> Iterator[Transport]:
-    """A transport to a device, closed afterwards."""
-    from edgeq.lab import transports
+def connected(device: Device) -> Iterator[Reached]:
+    """A way to a device, closed afterwards."""
+    from edgeq.lab import fleet
 
-    transport = transports.connect(device)
+    reached = fleet.connect(device)
     try:
-        yield transport
+        yield reached
     finally:
-        transport.close()
+        reached.close()
 
 
 def deploy(bundle: Path, device: str, *, provision: bool = False, progress: Progress = silent) -> Deployment:
@@ -56,14 +56,18 @@ def deploy(bundle: Path, device: str, *, provision: bool = False, progress: Prog
     from edgeq.lab import deploy as deploying
 
     found = deploying.load_bundle(bundle)
-    with connected(devices.load(device)) as transport:
-        return send(found, transport, progress, provision=provision)
+    with connected(devices.load(device)) as reached:
+        return send(found, reached, progress, provision=provision)
 
 
-def send(bundle: Bundle, transport: Transport, progress: Progress, *, provision: bool = False) -> Deployment:
-    """Preflight the device over an open transport, then deploy a bundle."""
+def send(bundle: Bundle, reached: Reached, progress: Progress, *, provision: bool = False) -> Deployment:
+    """Preflight the device over an open transport, then deploy a bundle; a board is asked whether it has it."""
     from edgeq.lab import deploy as deploying
+    from edgeq.lab.boards import Board, measuring
 
+    if isinstance(reached, Board):
+        return measuring.deploy(reached, bundle, progress=progress)
+    transport = on_a_computer(bundle, reached)
     fit, made = prepare(bundle, transport, progress, provision=provision)
     deployment = deploying.deploy(bundle, transport, progress=progress)
     return dataclasses.replace(deployment, warnings=fit.warnings, provisioned=made)
@@ -181,18 +185,49 @@ def measure(
     provision: bool = False,
     reach: Reach = connected,
 ) -> Measurement:
-    """Deploy and measure under a lease of the device; written to measurement.json."""
-    from edgeq.lab.leases import leased
-
+    """Deploy and measure, nobody else being at the device; written to measurement.json."""
     path = folder / "measurement.json"
     done = _measured(path, bundle, device, settings) if resume else None
     if done is not None:
         return done
-    with reach(device) as transport, leased(transport, wait_seconds=wait_seconds, progress=progress) as check:
-        measured = _measure_there(bundle, transport, settings, progress, provision)
-        check()
+    with reach(device) as reached:
+        measured = _measure_on(bundle, reached, settings, progress, wait_seconds, provision)
         store.write(path, measured)
     return measured
+
+
+def _measure_on(
+    bundle: Bundle,
+    reached: Reached,
+    settings: RunSettings,
+    progress: Progress,
+    wait_seconds: float,
+    provision: bool,
+) -> Measurement:
+    """By the board's own words, or by the runner under a lease."""
+    from edgeq.lab.boards import Board, measuring
+    from edgeq.lab.leases import leased
+
+    if isinstance(reached, Board):
+        return measuring.measure(reached, bundle, settings, wait_seconds=wait_seconds, progress=progress)
+    transport = on_a_computer(bundle, reached)
+    with leased(transport, wait_seconds=wait_seconds, progress=progress) as check:
+        measured = _measure_there(bundle, transport, settings, progress, provision)
+        check()
+    return measured
+
+
+def on_a_computer(bundle: Bundle, transport: Transport) -> Transport:
+    """The transport, if the bundle is for what it leads to; raises BuildError for a microcontroller's."""
+    from edgeq.lab.boards import firmware
+
+    if firmware.is_for_boards(bundle):
+        raise BuildError(
+            f"this bundle is firmware for {bundle.manifest.target}: {transport.device.name} cannot run it",
+            where=bundle.path,
+            hint="flash a board with it, then -d serial:///dev/ttyACM0",
+        )
+    return transport
 
 
 def _measure_there(
@@ -250,10 +285,13 @@ def probe(device: str) -> dict[str, Any]:
     """What a device really is: cpu, memory, runtimes, sensors; `warnings` are what would spoil measurements now."""
     from edgeq.lab import preflight
     from edgeq.lab import probe as probing
+    from edgeq.lab.boards import Board, measuring
 
-    with connected(devices.load(device)) as transport:
-        spoils = preflight.spoils(transport)  # first: what comes next is a load itself
-        return {**probing.probe(transport), "warnings": spoils}
+    with connected(devices.load(device)) as reached:
+        if isinstance(reached, Board):
+            return {**measuring.probe(reached), "warnings": []}
+        spoils = preflight.spoils(reached)  # first: what comes next is a load itself
+        return {**probing.probe(reached), "warnings": spoils}
 
 
 def host_key(device: str) -> HostKey:

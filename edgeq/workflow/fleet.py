@@ -184,8 +184,8 @@ def deploy_all(
     found, heard = deploying.load_bundle(bundle), watch or Watch()
 
     def one(unit: Device, reach: Reach) -> Deployment:
-        with reach(unit) as transport:
-            return send(found, transport, heard.progress(unit.name), provision=provision)
+        with reach(unit) as reached:
+            return send(found, reached, heard.progress(unit.name), provision=provision)
 
     return fleet.each(_units(chosen), one, ended=heard.ended)
 

@@ -16,7 +16,7 @@ from edgeq.workflow.device import connected, packed, send
 
 if TYPE_CHECKING:
     from edgeq.evaluation.scoring import Outputs
-    from edgeq.lab.fleet import Reach
+    from edgeq.lab.fleet import Reach, Reached
     from edgeq.runtimes import Array, Session
 
 
@@ -79,19 +79,32 @@ def on_device(
     reach: Reach = connected,
 ) -> Outputs:
     """The device's outputs for the stored inputs, which are asked for once it is reached."""
+    ports = scoring.session.outputs
+    with reach(unit) as reached, tempfile.TemporaryDirectory(prefix="edgeq-validate-") as scratch:
+        answers = _answers(scoring.bundle, reached, inputs, Path(scratch), wait_seconds, progress)
+        return tuple(decode(port, answer).copy() for port, answer in zip(ports, answers, strict=True))
+
+
+def _answers(
+    bundle: Bundle,
+    reached: Reached,
+    inputs: Callable[[], list[Array]],
+    scratch: Path,
+    wait_seconds: float,
+    progress: Progress,
+) -> list[Array]:
+    """Stored outputs, one array for each, by a board's own words or by the runner under a lease."""
     from edgeq.lab import bench
+    from edgeq.lab.boards import Board, measuring
     from edgeq.lab.leases import leased
 
-    bundle, ports = scoring.bundle, scoring.session.outputs
-    with (
-        reach(unit) as transport,
-        leased(transport, wait_seconds=wait_seconds, progress=progress) as check,
-        tempfile.TemporaryDirectory(prefix="edgeq-validate-") as scratch,
-    ):
-        deployment = send(bundle, transport, progress)
-        answers = bench.evaluate(transport, deployment.folder, bundle.manifest, inputs(), Path(scratch), progress)
+    if isinstance(reached, Board):
+        return measuring.evaluate(reached, bundle, inputs(), wait_seconds=wait_seconds, progress=progress)
+    with leased(reached, wait_seconds=wait_seconds, progress=progress) as check:
+        deployment = send(bundle, reached, progress)
+        answers = bench.evaluate(reached, deployment.folder, bundle.manifest, inputs(), scratch, progress)
         check()
-        return tuple(decode(port, answer).copy() for port, answer in zip(ports, answers, strict=True))
+        return answers
 
 
 def stored(scoring: Scoring, scratch: Path) -> list[Array]:

@@ -151,6 +151,8 @@ static uint32_t timed_inference(eq_protocol_model *model, int *status)
 static void infer(uint32_t tag, const uint32_t *numbers, eq_protocol_model *model)
 {
     (void)numbers;
+    begin_line("began", tag);
+    end_line();
     const uint32_t begin = eq_port_ticks();
     (void)eq_model_reset(model->arena);
     const uint32_t reset_ticks = eq_port_ticks() - begin;

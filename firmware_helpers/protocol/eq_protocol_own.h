@@ -4,7 +4,8 @@
  *                               m-eq-firmware-[T,SHA-256 of the sources]   m-eq-model-[T,SHA-256 of the model]
  *                               m-eq-core-[T,architecture]   m-eq-compiler-[T,version]
  *     eq-input T%               m-eq-input-[T,bytes loaded,their CRC-32]
- *     eq-infer T%               resets the model, one inference: m-eq-infer-[T,status,ticks of the reset,of the inference]
+ *     eq-infer T%               m-eq-began-[T]; resets the model, one inference;
+ *                               m-eq-infer-[T,status,ticks of the reset,ticks of the inference]
  *     eq-run T N B W%           m-eq-run-[T,N,B,W]; W inferences to warm up, then N times B of them:
  *                               m-eq-ticks-[T,number,ticks of B inferences] each; m-eq-ran-[T,N]
  *     eq-output T OFFSET COUNT% m-eq-output-[T,OFFSET,HH...]: output bytes of the last inference
