@@ -1,19 +1,19 @@
 """Bundle for a microcontroller: the model as C, the kernels that it needs, a self-test, and what builds all that.
 
 The folder is self-contained: `make check` in it builds for this computer and compares golden vectors byte for byte,
-`make emulate` does the same on an emulated core of the target's kind.
+`make emulate` does the same on an emulated core of the target's kind, `make board` makes images for a real board.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgeq import builders, store
-from edgeq.builders.mcu import files, machines
+from edgeq.builders.mcu import boards, files, machines
 from edgeq.codegen import generate, headers, reference
 from edgeq.errors import BuildError
 from edgeq.types import Bundle, Manifest, QuantizedModel, Target
@@ -50,6 +50,7 @@ def _fill(
     name: str,
     target: Target,
 ) -> Manifest:
+    boards.board(target)  # a name that is not known is found before anything is computed
     model = builders.copy_model(place, quantized, folder)
     compiled = generate.compile_model(model)
     _check_ram(compiled, target)
@@ -93,9 +94,22 @@ def write_firmware(
     store.write_bytes(place / "model.h", compiled.header.encode())
     words = files.words(place, compiled, quantized, target, name)
     for template, written in files.TEMPLATES.items():
-        if template != "linker.ld.j2" or machines.machine(target):
-            store.write_bytes(place / written, files.render(template, words).encode())
+        store.write_bytes(place / written, files.render(template, words).encode())
+    for script, memory in files.linkers(target).items():
+        store.write_bytes(place / script, files.render("linker.ld.j2", memory).encode())
+    board = boards.board(target)
+    if board:
+        _write_board(place, board, source, words)
     store.write(place / "sizes.json", files.sizes(place, compiled, target))
+
+
+def _write_board(place: Path, board: boards.Board, source: Path, words: Mapping[str, object]) -> None:
+    """The port of a board, and what turns its image into UF2 where its boot ROM takes that."""
+    for path in boards.files(board):
+        _copy(source / "ports" / path, (place / "ports" / path).parent)
+    store.write_bytes(place / "ports/board/eq_board.h", files.render("eq_board.h.j2", words).encode())
+    if board.uf2_family:
+        _copy(source / "tools/eq_uf2.c", place / "tools")
 
 
 def _copy(path: Path, folder: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgeq import store
-from edgeq.builders.mcu import machines
+from edgeq.builders.mcu import boards, machines
 from edgeq.codegen.generate import Compiled, Port
 from edgeq.types import QuantizedModel, Target
 
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 TEMPLATES = {
     "Makefile.j2": "Makefile",
     "CMakeLists.txt.j2": "CMakeLists.txt",
-    "linker.ld.j2": "linker.ld",
     "README.md.j2": "README.md",
     "io.h.j2": "io.h",
     "golden.c.j2": "golden.c",
@@ -50,7 +49,7 @@ def words(place: Path, compiled: Compiled, quantized: QuantizedModel, target: Ta
     toolchain = target.toolchain or {}
     machine = machines.machine(target)
     port = machines.port(target) if machine else ""
-    known = machines.memories(target)._asdict() if machine else {}
+    board = boards.board(target)
     model = (place / "model.tflite").read_bytes()
     return {
         "title": _plain(name),
@@ -88,9 +87,27 @@ def words(place: Path, compiled: Compiled, quantized: QuantizedModel, target: Ta
         "bytes": listed(model),
         "adders": sorted({adder(type) for type in compiled.operators}),
         "tflm_arena_bytes": quantized.plan.memory.arena_bytes if quantized.plan.runtime == "tflite-micro" else None,
-        **known,
+        "clock_mhz": (target.cpu.clock_hz or 0) // 1_000_000,
+        **(boards.words(board) if board else {"board": None}),
         **_golden(place / "golden.npz", compiled),
     }
+
+
+def linkers(target: Target) -> dict[str, dict[str, object]]:
+    """Linker scripts: of the emulated machine and of the board, by the file that each becomes, with its words."""
+    found: dict[str, dict[str, object]] = {}
+    if machines.machine(target):
+        known = machines.memories(target)
+        ram = boards.Region(known.ram_origin, known.ram_bytes)
+        name = machines.machine(target)
+        about = f"{name}, the emulated machine of {target.name}: RAM is as large as the smaller of the two."
+        flash = boards.Region(known.flash_origin, known.flash_bytes)
+        found["linker.ld"] = {"about": about, "flash": flash, "ram": ram, "data": ram, "boot": False}
+    board = boards.board(target)
+    if board:
+        words = {name: getattr(board, name) for name in ("flash", "ram", "data", "boot")}
+        found["board.ld"] = {"about": f"{board.title}.", **words}
+    return {name: {**words, "stack_bytes": STACK_BYTES} for name, words in found.items()}
 
 
 def _sources(place: Path, port: str) -> list[str]:
