@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -65,5 +65,13 @@ def write_manifest(folder: Path, suffix: str) -> Manifest:
         ),
         tools={},
     )
+    store.write(folder / "manifest.json", manifest)
+    return manifest
+
+
+def with_float(folder: Path, suffix: str = ".tflite") -> Manifest:
+    """The bundle's own model once more as its float model: what is faster than itself?"""
+    shutil.copy(folder / f"model{suffix}", folder / f"float{suffix}")
+    manifest = replace(write_manifest(folder, suffix), float_model=f"float{suffix}")
     store.write(folder / "manifest.json", manifest)
     return manifest

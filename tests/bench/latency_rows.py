@@ -176,6 +176,8 @@ for _ in range(16):
     found = {}
     for watched in lot.sample((True, False), 2):
         beside = sampler.Sampling(sampler.NO_SOURCE, files.Roots(), cores[1:], watched=True) if watched else None
+        if beside:
+            beside.wait()
         found[watched] = block()
         if beside:
             beside.stop()

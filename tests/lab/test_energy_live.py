@@ -147,6 +147,7 @@ def observed(root: Path, kind: str, shape: str) -> tuple[dict[str, Any] | None, 
     roots = lay(root, kind)
     argv = [sys.executable, "-c", WRITER, kind, shape, str(root / KINDS[kind].folder), str(root), str(SECONDS)]
     sampling = sampler.Sampling(KINDS[kind].source, roots)
+    sampling.wait()
     with subprocess.Popen(argv, stdout=subprocess.PIPE) as writer:
         try:
             assert writer.stdout

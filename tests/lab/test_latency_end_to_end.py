@@ -13,7 +13,7 @@ from edgeq import store
 from edgeq.lab import bench
 from edgeq.lab.transports import Transport, local
 from edgeq.testing import models
-from edgeq.testing.bundles import make_bundle, write_manifest
+from edgeq.testing.bundles import make_bundle, with_float
 from edgeq.types import Device, Manifest, Measurement, RunSettings
 
 SETTINGS = RunSettings(runs=50, seconds=2.0, warmup_seconds=0.2, timeout_seconds=100)
@@ -139,21 +139,10 @@ def device(tmp_path: Path) -> Transport:
 QUICK = RunSettings(runs=10, seconds=0.1, warmup_seconds=0.02, timeout_seconds=60)
 
 
-def with_float(tmp_path: Path, folder: Path, suffix: str = ".tflite") -> Manifest:
-    """The same file once more as the float model: what is faster than itself?"""
-    import dataclasses
-
-    (folder / f"float{suffix}").write_bytes((folder / f"model{suffix}").read_bytes())
-    manifest = dataclasses.replace(write_manifest(folder, suffix), float_model=f"float{suffix}")
-    (folder / "manifest.json").unlink()
-    store.write(folder / "manifest.json", manifest)
-    return manifest
-
-
 def test_a_model_is_as_fast_as_itself(device: Transport, tmp_path: Path, bundle: tuple[Path, Manifest]) -> None:
     folder, _ = bundle
     with device:
-        found = bench.measure(device, str(folder), with_float(tmp_path, folder), QUICK)
+        found = bench.measure(device, str(folder), with_float(folder), QUICK)
     assert found.speedup is not None, found.unavailable
     assert found.speedup.ratio == pytest.approx(1.0, abs=0.25)
     assert found.speedup.low is not None
@@ -170,7 +159,7 @@ def test_no_float_is_said(device: Transport, tmp_path: Path, bundle: tuple[Path,
         unwanted = bench.measure(
             device,
             str(folder),
-            with_float(tmp_path, folder),
+            with_float(folder),
             RunSettings(runs=5, seconds=0.02, warmup_seconds=0.01, compare_float=False),
         )
     assert without.unavailable["speedup"] == "the bundle carries no float model"
@@ -181,7 +170,7 @@ def test_a_float_model_that_was_altered_costs_the_speed_up_only(
     device: Transport, tmp_path: Path, bundle: tuple[Path, Manifest]
 ) -> None:
     folder, _ = bundle
-    manifest = with_float(tmp_path, folder)
+    manifest = with_float(folder)
     with (folder / "float.tflite").open("ab") as stream:
         stream.write(b"x")
     with device:
@@ -200,7 +189,7 @@ def test_a_float_model_without_room_costs_the_speed_up_only(
     (tmp_path / "proc").mkdir()
     (tmp_path / "proc" / "meminfo").write_text("MemTotal: 40000 kB\nMemAvailable: 20000 kB\n")
     with device:
-        manifest = with_float(tmp_path, folder)
+        manifest = with_float(folder)
         found = bench.measure(device, str(folder), manifest, QUICK, roots=Roots(proc=str(tmp_path / "proc")))
     assert "19 MiB of memory are free" in found.unavailable["speedup"]
     assert found.unavailable["floor_rss"] == "the kernel tells no VmRSS here"

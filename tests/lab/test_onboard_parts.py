@@ -5,6 +5,9 @@ from __future__ import annotations
 import itertools
 import json
 import random
+import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +21,9 @@ from hypothesis import strategies as st
 from edgeq.errors import CommandFailed
 from edgeq.lab import findings
 from edgeq.lab.answers import Beside, OperatorRow, Operators, Times, Warmth
-from edgeq.lab.onboard import beside, events, files, operators, parts, sampler, timing, warming, watching
+from edgeq.lab.onboard import beside, files, operators, parts, sampler, timing, warming, watching
+from edgeq.testing import models as tiny
+from edgeq.testing.bundles import make_bundle, with_float
 
 X = np.zeros((8, 4), np.float32)
 
@@ -202,6 +207,7 @@ def test_rows_come_at_their_time_and_are_thinned(tmp_path: Path) -> None:
 def test_a_sampler_without_a_power_source_watches(tmp_path: Path) -> None:
     (tmp_path / "loadavg").write_text("0.25 0.1 0.1 1/1 1\n")
     found = sampler.Sampling(sampler.NO_SOURCE, files.Roots("/nonexistent", str(tmp_path), "/nonexistent"), (), True)
+    found.wait()
     time.sleep(0.6)
     trace = found.stop()
     assert (trace["source"], trace["readings"]) == ("none", [])
@@ -212,16 +218,55 @@ def test_a_sampler_without_a_power_source_watches(tmp_path: Path) -> None:
 # --- parts ---
 
 
-def test_a_part_that_fails_says_why(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle with its float model beside it, as a builder lays it out."""
+    folder = tmp_path_factory.mktemp("parts")
+    model = tiny.conv_tflite(folder)
+    values, _ = tiny.tiny_samples(tiny.CONV_SHAPE, tiny.CLASSES, 4)
+    made = folder / "bundle"
+    make_bundle(model, made, [values])
+    with_float(made)
+    return made
+
+
+def test_a_part_that_fails_says_why_and_the_next_is_asked(tmp_path: Path) -> None:
     roots = files.Roots(str(tmp_path), str(tmp_path), "none")
-    with pytest.raises(events.Failure, match=r"manifest\.json cannot be read") as caught:
-        parts.ask("memory", tmp_path, {"interpreter": "ai_edge_litert"}, roots)
-    assert caught.value.kind == "altered"
+    found = parts.ask(["memory", "beside"], tmp_path, {"interpreter": "ai_edge_litert"}, roots)
+    assert list(found) == ["memory", "beside"]
+    for failure in found.values():
+        assert "manifest.json cannot be read" in failure.message
+        assert failure.kind == "altered"
 
 
-def test_a_part_that_is_killed_says_how(tmp_path: Path) -> None:
-    assert parts._message("memory", -9, {}) == "the process for memory was ended by signal 9 (out of memory?)"
-    assert parts._message("beside", 3, {}) == "the process for beside ended with 3"
+def test_parts_share_one_fresh_process(bundle: Path) -> None:
+    """One runtime is loaded once, and memory is told as by a process that has done nothing else."""
+    settings = {"interpreter": "ai_edge_litert", "seconds": 0.1}
+    found = parts.ask(["memory", "beside"], bundle, settings, files.Roots())
+    alone = parts.ask(["memory"], bundle, settings, files.Roots())
+    assert found["memory"]["memory"]["floor_rss"] == pytest.approx(alone["memory"]["memory"]["floor_rss"], rel=0.1)
+    assert len(found["beside"]["rounds"]) >= beside.LEAST_ROUNDS
+
+
+def test_a_process_that_dies_costs_the_part_at_which_it_died(bundle: Path, tmp_path: Path) -> None:
+    """A float model for which memory does not suffice: killed as the kernel does it, the others are told."""
+    private = tmp_path / "copy"
+    shutil.copytree(bundle, private)
+    main = private / "runner" / "beside.py"
+    main.write_text("import os\ndef run(*_words):\n    os.kill(os.getpid(), 9)\n")
+    argv = [sys.executable, "-I", str(private / "runner" / "__main__.py"), "bench", "--bundle", str(private)]
+    settings = json.dumps({"seconds": 0.1, "warmup_seconds": 0.1, "compare_float": True, "operators": True})
+    done = subprocess.run([*argv, "--settings", settings], check=True, capture_output=True, timeout=120)
+    told = json.loads(done.stdout.splitlines()[-1])
+    assert told["memory"]["model_file"] == (private / "model.tflite").stat().st_size
+    assert told["unavailable"]["speedup"] == "the process for beside was ended by signal 9 (out of memory?)"
+    assert "has no profiler" in told["unavailable"]["operators"]
+    assert "beside" not in told
+
+
+def test_a_part_that_is_killed_says_how() -> None:
+    assert parts._message("memory", -9) == "the process for memory was ended by signal 9 (out of memory?)"
+    assert parts._message("beside", 3) == "the process for beside ended with 3"
 
 
 def test_lines_that_are_no_events_are_nothing() -> None:

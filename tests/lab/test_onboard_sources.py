@@ -292,7 +292,7 @@ def gone(pid: int, seconds: float = 5) -> bool:
 @pytest.mark.usefixtures("ina")
 def test_a_sampling_gives_its_trace_and_ends(roots: files.Roots) -> None:
     sampling = sampler.Sampling("hwmon", roots)
-    assert sampling.started == {
+    assert sampling.wait() == {
         "event": "started",
         "source": "hwmon",
         "what": "ina219",
@@ -326,7 +326,7 @@ def test_a_sampler_that_was_killed_gives_no_trace(roots: files.Roots) -> None:
 
 def test_a_source_that_is_not_there_is_absent_with_its_reason(roots: files.Roots) -> None:
     with pytest.raises(meters.Absent, match="no INA sensor"):
-        sampler.Sampling("hwmon", roots)
+        sampler.Sampling("hwmon", roots).wait()
 
 
 @pytest.mark.usefixtures("ina")
@@ -334,11 +334,12 @@ def test_a_sampler_keeps_to_its_core(roots: files.Roots) -> None:
     core = max(os.sched_getaffinity(0))
     sampling = sampler.Sampling("hwmon", roots, (core,))
     try:
+        sampling.wait()
         assert os.sched_getaffinity(sampling._child.pid) == {core}
     finally:
         sampling.close()
     with pytest.raises(meters.Absent, match="cannot run on cores 4000"):
-        sampler.Sampling("hwmon", roots, (4000,))
+        sampler.Sampling("hwmon", roots, (4000,)).wait()
 
 
 @contextlib.contextmanager
@@ -404,6 +405,7 @@ def test_the_runners_own_cores_are_not_the_samplers(roots: files.Roots) -> None:
     found, source = bench.start_sampling(roots, {"cpus": [core], "meter": "hwmon"}, allowed, unavailable)
     assert source is not None, unavailable
     try:
+        found.wait()
         assert os.sched_getaffinity(found._child.pid) == ((allowed - {core}) or allowed)
     finally:
         found.close()

@@ -88,6 +88,12 @@ def _bench(args, roots):
     bench.run(args.bundle, args.settings, roots, args.clock)
 
 
+def _parts(args, roots):
+    from . import parts
+
+    parts.run(args.verbs.split(","), lambda verb: VERBS[verb]["call"](args, roots))
+
+
 def _memory(args, roots):
     from . import memory
 
@@ -144,6 +150,7 @@ VERBS = {
         "options": {"--format": {"required": True}, "--folder": {"required": True}, "--manifest": {"default": ""}},
     },
     "bench": {"call": _bench, "options": _BUNDLE},
+    "parts": {"call": _parts, "options": dict(_BUNDLE, **{"--verbs": {"required": True}})},
     "memory": {"call": _memory, "options": _BUNDLE},
     "operators": {"call": _operators, "options": _BUNDLE},
     "beside": {"call": _beside, "options": _BUNDLE},

@@ -10,6 +10,12 @@ from .session import Session
 
 DEFAULTS = {"runs": 50, "seconds": 1.0, "warmup_seconds": 0.5, "threads": None, "cpus": [], "timeout_seconds": 600.0}
 NO_MEMORY = dict.fromkeys(("peak_rss", "pss", "cgroup_peak", "floor_rss", "model_rss", "model_file"))
+PARTS = {
+    "memory": (tuple(NO_MEMORY), ("memory", "unavailable")),
+    "beside": (("speedup",), ("rounds", "batches", "seconds")),
+    "operators": (("operators",), ("operators", "runs", "left_out")),
+}
+"""Of each part: what is missing when it fails, and what it tells."""
 
 
 def run(folder, settings, roots, clock=timing.CLOCK):
@@ -19,12 +25,13 @@ def run(folder, settings, roots, clock=timing.CLOCK):
     bundle = bundles.Bundle(folder, settings.get("files"))
     allowed = os.sched_getaffinity(0)
     pin(settings["cpus"])
-    interpreter = interpreters.choose(bundle.format)  # first of all: NumPy comes with it
-    inputs = bundles.arrays(bundle.golden, "input", bundle.inputs)
-    golden = bundles.arrays(bundle.golden, "output", bundle.outputs)
-    before = conditions.read(roots)
     sampling, metered = start_sampling(roots, settings, allowed, unavailable)
     try:
+        interpreter = interpreters.choose(bundle.format)  # before NumPy is used: it comes with it
+        inputs = bundles.arrays(bundle.golden, "input", bundle.inputs)
+        golden = bundles.arrays(bundle.golden, "output", bundle.outputs)
+        before = conditions.read(roots)
+        sampling, metered = settled(sampling, metered, unavailable)
         idle = idle_window(metered) if metered else None
         session = Session(bundle, interpreter, settings["threads"] or 1)
         latency, window = measure_latency(session, inputs, settings, clock)
@@ -52,31 +59,26 @@ def run(folder, settings, roots, clock=timing.CLOCK):
 
 def take_parts(folder, settings, roots, bundle, unavailable):
     """What is measured in processes of their own: memory, float beside INT8, operators."""
-    found = {"memory": dict(NO_MEMORY)}
-    told = part("memory", folder, settings, roots, unavailable, tuple(NO_MEMORY))
-    if told:
-        found["memory"] = told["memory"]
-        unavailable.update(told["unavailable"])
+    wanted = ["memory"]
     if not settings.get("compare_float"):
         unavailable["speedup"] = "--no-float was asked for"
     elif not bundle.manifest.get("float_model"):
         unavailable["speedup"] = "the bundle carries no float model"
     else:
-        told = part("beside", folder, settings, roots, unavailable, ("speedup",))
-        found["beside"] = {name: told[name] for name in ("rounds", "batches", "seconds")} if told else None
+        wanted.append("beside")
     if settings.get("operators"):
-        told = part("operators", folder, settings, roots, unavailable, ("operators",))
-        found["operators"] = {name: told[name] for name in ("operators", "runs", "left_out")} if told else None
+        wanted.append("operators")
+    found = {"memory": dict(NO_MEMORY)}
+    for verb, told in parts.ask(wanted, folder, settings, roots).items():
+        missing, names = PARTS[verb]
+        if isinstance(told, Failure):
+            unavailable.update(dict.fromkeys(missing, told.message[:500]))
+        elif verb == "memory":
+            found["memory"] = told["memory"]
+            unavailable.update(told["unavailable"])
+        else:
+            found[verb] = {name: told[name] for name in names}
     return found
-
-
-def part(verb, folder, settings, roots, unavailable, names):
-    """A part's result, or None with the reason noted under `names`."""
-    try:
-        return parts.ask(verb, folder, settings, roots)
-    except Failure as failure:
-        unavailable.update(dict.fromkeys(names, failure.message[:500]))
-        return None
 
 
 def watched(trace, window):
@@ -97,18 +99,24 @@ def pin(cpus):
 
 
 def start_sampling(roots, settings, allowed, unavailable):
-    """(a sampler on the cores of `allowed` that the runs leave free, its power source or None)."""
+    """(a sampler that starts on the cores of `allowed` that the runs leave free, its power source or None)."""
     free = sorted(allowed - set(settings["cpus"])) if settings["cpus"] else ()
     try:
         source = meters.find(settings.get("meter") or "auto", roots)
-        return sampler.Sampling(source.name, roots, free, watched=True), source
     except meters.Absent as absent:
         unavailable["energy_mj"] = str(absent)
+        source = None
+    return sampler.Sampling(source.name if source else sampler.NO_SOURCE, roots, free, watched=True), source
+
+
+def settled(sampling, source, unavailable):
+    """The same pair once the sampler has started; without its source where that failed, None where nothing samples."""
     try:
-        return sampler.Sampling(sampler.NO_SOURCE, roots, free, watched=True), None
+        sampling.wait()
+        return sampling, source
     except meters.Absent as absent:
-        unavailable["watched"] = str(absent)
-        return None, None
+        unavailable["energy_mj" if source else "watched"] = str(absent)
+    return settled(sampling.again(sampler.NO_SOURCE), None, unavailable) if source else (None, None)
 
 
 def idle_window(source, settle_seconds=0.0):

@@ -86,21 +86,30 @@ def forget(path):
 
 
 class Sampling:
-    """A sampler process beside the runs; its readings come when it is stopped."""
+    """A sampler process beside the runs, which starts meanwhile; its readings come when it is stopped."""
 
     def __init__(self, source, roots, cpus=(), watched=False):
+        self._how = (roots, cpus, watched)
         argv = [sys.executable, "-I", str(Path(__file__).with_name("__main__.py")), "sample", "--until-eof"]
         argv += ["--source", source, "--sysfs", str(roots.sys), "--proc", str(roots.proc)]
         argv += ["--vcgencmd", roots.vcgencmd, "--cpus", ",".join(str(cpu) for cpu in cpus)]
         argv += ["--watch"] if watched else []
         self._child = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+
+    def again(self, source):
+        """Another one like this with another source."""
+        return Sampling(source, *self._how)
+
+    def wait(self):
+        """Until it samples, and what it says of its source; raises Absent, and ends it, where it cannot."""
         if not select.select([self._child.stdout], [], [], _START_SECONDS)[0]:
             self.close()
             raise meters.Absent("the sampler did not start")
-        self.started = self._line()
-        if self.started.get("event") != "started":
+        told = self._line()
+        if told.get("event") != "started":
             self.close()
-            raise meters.Absent(self.started.get("message", "the sampler did not start"))
+            raise meters.Absent(told.get("message", "the sampler did not start"))
+        return told
 
     def _line(self):
         try:
