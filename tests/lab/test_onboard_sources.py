@@ -414,5 +414,6 @@ def test_the_runners_own_cores_are_not_the_samplers(roots: files.Roots) -> None:
     alone.close()
     looking, source = bench.start_sampling(roots, {"cpus": [], "meter": "pmic"}, allowed, unavailable)
     assert source is None, "no power source, but the state is watched all the same"
+    looking.wait()
     assert looking.stop()["watched"]
     assert "pmic_read_adc" in unavailable["energy_mj"]
