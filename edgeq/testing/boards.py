@@ -12,7 +12,9 @@ import tty
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import IO, Any
 
+_IDLE_SECONDS = 0.02
 Spoil = Callable[[bytes], bytes]
 """What a relay makes of the bytes that pass."""
 
@@ -25,8 +27,8 @@ def untouched(data: bytes) -> bytes:
 class PtyBoard:
     """A pseudo-terminal whose slave is `port`, and a program that reads and writes its master.
 
-    `up` and `down` change what goes to the board and what comes from it; they run in the relay's thread and may call
-    `restart` or `say`. Without a program the board is silent.
+    `up` and `down` change what goes to the board, command by command, and what comes from it, line by line; they run in
+    the relay's thread and may call `restart` or `say`. Without a program the board is silent.
     """
 
     def __init__(self, argv: Sequence[str | Path] = (), *, up: Spoil = untouched, down: Spoil = untouched) -> None:
@@ -36,6 +38,7 @@ class PtyBoard:
         tty.setraw(self._slave)
         os.set_blocking(self._master, False)
         self.port = os.ttyname(self._slave)
+        self._held = {b"%": b"", b"\n": b""}
         self._child = self._start()
         self._stop, self._wake = os.pipe()
         self._relay = threading.Thread(target=self._run, daemon=True)
@@ -90,30 +93,41 @@ class PtyBoard:
     def _run(self) -> None:
         while True:
             child = self._child
-            output = child.stdout.fileno() if child is not None and child.stdout is not None else None
-            readable = [self._stop, self._master] + ([output] if output is not None else [])
+            output = child.stdout if child is not None else None
+            watched: list[Any] = [self._stop, self._master, *([output] if output else [])]
             try:
-                ready = select.select(readable, [], [], 0.05)[0]
+                ready = select.select(watched, [], [], _IDLE_SECONDS)[0]
                 if self._stop in ready:
                     return
-                if self._master in ready:
-                    self._to_board(os.read(self._master, 4096))
-                if output in ready and child is self._child and output is not None:
-                    self._from_board(os.read(output, 4096))
+                if self._master in ready or not ready:
+                    self._to_board(self._whole(b"%", os.read(self._master, 4096) if ready else b""))
+                if child is self._child and (output in ready or not ready):
+                    self._from_board(self._whole(b"\n", self._read(output) if output in ready else b""))
             except (OSError, ValueError):  # a pipe of a program that has just ended
                 time.sleep(0.01)
 
+    def _read(self, output: IO[bytes] | None) -> bytes:
+        data = os.read(output.fileno(), 4096) if output else b""
+        if not data:
+            time.sleep(_IDLE_SECONDS)  # the program has ended: its board is silent
+        return data
+
+    def _whole(self, end: bytes, data: bytes) -> bytes:
+        """What is whole of all that came; all of it once nothing more comes, or where no end is in sight."""
+        whole, found, rest = (self._held[end] + data).rpartition(end)
+        if not data or len(rest) > 4096:
+            whole, found, rest = whole + found + rest, b"", b""
+        self._held[end] = rest
+        return whole + found
+
     def _to_board(self, data: bytes) -> None:
-        data = self.up(data)
+        data = self.up(data) if data else b""
         child = self._child
         if child is not None and child.stdin is not None and data:
             child.stdin.write(data)
 
     def _from_board(self, data: bytes) -> None:
-        if not data:
-            time.sleep(0.01)  # the program has ended: its board is silent
-            return
-        rest = memoryview(self.down(data))
+        rest = memoryview(self.down(data) if data else b"")
         while rest and self._stop not in (ready := select.select([self._stop], [self._master], []))[0]:
             rest = rest[os.write(self._master, rest) :] if ready[1] else rest
 

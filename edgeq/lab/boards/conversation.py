@@ -21,8 +21,9 @@ from edgeq.lab.boards.lines import Kind, Line, Lines, number, parse
 from edgeq.lab.faults import clean
 
 TRIES = 4
-ANSWER_SECONDS = 2.0
+ANSWER_SECONDS = 1.5
 """How long a firmware that does not infer may think, beyond what its bytes take."""
+_CALLS = 2
 _AFTER_SECONDS = 0.4
 """How long the rest of an answer is waited for once the firmware says that it is done."""
 _FLOOD_BYTES = 1 << 20
@@ -87,7 +88,7 @@ class Conversation:
 
     def hello(self, seconds: float) -> str | None:
         """The firmware's name; None when it does not tell it in that time. It may be starting meanwhile."""
-        until = time.monotonic() + seconds
+        until = min(time.monotonic() + seconds, self._end)
         while time.monotonic() < until:
             self._send("%name")  # the first sign ends what somebody else has begun to say
             line = self._wait_for(Kind.NAME, min(until, time.monotonic() + ANSWER_SECONDS / 2))
@@ -119,7 +120,7 @@ class Conversation:
             tag = next(self._tags)
             command = " ".join(map(str, (f"eq-{question}", tag, *arguments)))
             attempt = self._try(command, tag, wants, gap_seconds, answer_bytes)
-            if attempt.is_whole() and not attempt.trouble:
+            if attempt.is_whole():
                 return attempt.found
             trouble = attempt.trouble
             if not self._synchronize():
@@ -191,7 +192,7 @@ class Conversation:
 
     def _synchronize(self) -> bool:
         """End whatever command is under way and listen until the firmware is ready; False when it never is."""
-        for _ in range(TRIES):
+        for _ in range(_CALLS):
             self._lines.clear()
             self._send("")
             if self._wait_for(Kind.READY, time.monotonic() + self._patience(40)) is not None:

@@ -148,6 +148,8 @@ def _marks(talk: Conversation, told: Told) -> Marks:
     if found is None or found[0] != told.arena_bytes or found[2] > found[3]:
         raise CommandFailed(f"the firmware at {talk.name} told of its memory what cannot be")
     arena, arena_used, stack_used, stack, is_inside = found
+    if is_inside and arena_used > arena:
+        raise CommandFailed(f"the firmware at {talk.name} told of its memory what cannot be")
     if not is_inside and arena_used > arena:
         raise CommandFailed(f"the firmware at {talk.name} wrote behind its arena: its kernels do not fit this model")
     if not is_inside:
