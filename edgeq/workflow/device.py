@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,7 +40,7 @@ def unheard(text: str) -> None:
     """A Warn that nobody listens to."""
 
 
-@contextmanager
+@contextlib.contextmanager
 def connected(device: Device) -> Iterator[Reached]:
     """A way to a device, closed afterwards."""
     from edgeq.lab import fleet
@@ -211,8 +212,10 @@ def _measure_on(
     if isinstance(reached, Board):
         return measuring.measure(reached, bundle, settings, wait_seconds=wait_seconds, progress=progress)
     transport = on_a_computer(bundle, reached)
+    loading = threading.Thread(target=_load)
+    loading.start()
     with leased(transport, wait_seconds=wait_seconds, progress=progress) as check:
-        measured = _measure_there(bundle, transport, settings, progress, provision)
+        measured = _measure_there(bundle, transport, settings, progress, provision, loading.join)
         check()
     return measured
 
@@ -230,16 +233,31 @@ def on_a_computer(bundle: Bundle, transport: Transport) -> Transport:
     return transport
 
 
+def _load() -> None:
+    """Import what comes after preflight while the device works at it; beside the runs it would disturb this host's."""
+    with contextlib.suppress(ImportError):  # which comes again where it is used
+        from edgeq.history import runs  # noqa: F401
+        from edgeq.lab import bench, hostmeter  # noqa: F401
+        from edgeq.report import verdict  # noqa: F401
+
+
 def _measure_there(
-    bundle: Bundle, transport: Transport, settings: RunSettings, progress: Progress, provision: bool
+    bundle: Bundle,
+    transport: Transport,
+    settings: RunSettings,
+    progress: Progress,
+    provision: bool,
+    loaded: Callable[[], None],
 ) -> Measurement:
-    """Preflight, deploy, measure."""
-    from edgeq.lab import bench, hostmeter
+    """Preflight, deploy, measure once all is `loaded`."""
     from edgeq.lab import deploy as deploying
 
-    take = hostmeter.measure if hostmeter.named(transport) else bench.measure
     fit, _made = prepare(bundle, transport, progress, provision=provision)
     folder = deploying.deploy(bundle, transport, progress=progress).folder
+    loaded()
+    from edgeq.lab import bench, hostmeter
+
+    take = hostmeter.measure if hostmeter.named(transport) else bench.measure
     try:
         measured = take(transport, folder, bundle.manifest, settings, progress=progress)
     except RuntimeMissing:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgeq import datasets, search
+from edgeq import datasets
 from edgeq.errors import AtChance, ModelError
 from edgeq.types import Dataset, Finding, ModelGraph, Progress, silent
 from edgeq.workflow.plan import read_model
@@ -51,6 +51,7 @@ def diagnose(model: Path, data: str, *, progress: Progress = silent) -> Diagnosi
 
 def examine(graph: ModelGraph, dataset: Dataset, progress: Progress = silent) -> Iterator[Finding]:
     """All rules: those about weights, samples, the float model's answers, other preparations, ranges of activations."""
+    from edgeq import search
     from edgeq.evaluation.doctor import coverage, findings, labels, preparation, samples, sketches
 
     weights = _broken_weights(graph)

@@ -6,11 +6,14 @@ import dataclasses
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, cast
+from typing import TYPE_CHECKING, Literal, cast
 
-from edgeq import backends, models, planning, store, targets
+from edgeq import backends, models, store, targets
 from edgeq.errors import UsageError
 from edgeq.types import Budgets, ModelGraph, Plan, Progress, silent
+
+if TYPE_CHECKING:
+    from edgeq import planning
 
 Preference = Literal["latency", "memory", "accuracy"]
 NAME_LENGTH = 100
@@ -81,6 +84,7 @@ def plan(model: Path, target: str, *, output: Path | None = None, wish: Wish | N
 
 def planned(graph: ModelGraph, target: str, wish: Wish) -> planning.Planned:
     """The plan to take and all that could be tried, from what was measured on the target too."""
+    from edgeq import planning
     from edgeq.workflow import observed
 
     profile = targets.load(target)
@@ -106,6 +110,8 @@ def write(folder: Path, found: Plan, graph: ModelGraph, target: str) -> None:
 
 def check(path: Path, *, model: Path | None = None, target: str | None = None) -> Checked:
     """Derive every verdict of a plan.json anew; model and target are those that it names unless others are given."""
+    from edgeq import planning
+
     found = store.read(path, Plan)
     source, ref = model or Path(found.model_path), target or found.target_ref
     if source == Path() or not ref:

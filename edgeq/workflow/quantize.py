@@ -11,17 +11,19 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import edgeq
-from edgeq import backends, datasets, planning, search, store, targets, tools
+from edgeq import backends, datasets, store, targets
 from edgeq.converters import peak_rss_bytes, rusage_peak_bytes
 from edgeq.errors import BuildError, EdgeqError
-from edgeq.search import kept
 from edgeq.types import Bundle, Dataset, ModelGraph, Plan, Predicted, Progress, QuantizedModel, Target, silent
 from edgeq.workflow import diagnosis
 from edgeq.workflow.plan import Wish, default_output, planned, read_model, safe_name
 from edgeq.workflow.plan import write as write_plan
+
+if TYPE_CHECKING:
+    from edgeq import planning
 
 GOLDEN_BYTES = 8 << 20
 SEARCH_REPORT = "search.html"
@@ -89,8 +91,10 @@ def _prepare(model: Path, target: str, data: str, output: Path | None, wish: Wis
 
 
 def _convert(job: Job, target: str, wish: Wish, resume: bool, progress: Progress) -> QuantizedModel:
+    from edgeq import planning, search
     from edgeq.report import html
     from edgeq.runtimes import preflight
+    from edgeq.search import kept
 
     started = time.monotonic()
     request = _request(job, wish)
@@ -141,6 +145,8 @@ def _kept_if_cut_short(folder: Path) -> Iterator[None]:
     try:
         yield
     except EdgeqError:
+        from edgeq.search import kept
+
         kept.forget(folder)
         raise
 
@@ -259,6 +265,8 @@ def _builder(target: Target, runtime: str) -> Pack:
         )
     pack = backends.find("builders", BUILDERS[runtime]).build
     if runtime == "vela":
+        from edgeq import tools
+
         tools.find("vela")
         pack = functools.partial(pack, accelerator=target.accelerator)
     if BUILDERS[runtime] == "mcu":

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgeq import datasets, devices, models, search, store
+from edgeq import datasets, devices, models, store
 from edgeq.runtimes import decode, encode
 from edgeq.types import Bundle, Dataset, Device, ModelGraph, Progress, QuantizedModel, Validation, silent
 from edgeq.workflow.device import connected, packed, send
@@ -55,6 +55,7 @@ def validate(
 
 def prepare(bundle: Path, data: str) -> Scoring:
     """Read a bundle's model and bind the samples to it."""
+    from edgeq import search
     from edgeq.lab import deploy as deploying
 
     found, quantized = deploying.load_bundle(bundle), packed(bundle)
