@@ -103,7 +103,8 @@ bundle_argument = click.argument("bundle", type=PATH)
 target = _flag("-t", "--target", required=True, help="A profile's name or a YAML file.")
 optional_target = _flag("-t", "--target", help="A profile's name or a YAML file.")
 devices = _flag("-d", "--device", required=True, multiple=True,
-                help="A device's name, local:, or ssh://user@host:port; several times for several; a group; all.",
+                help="A device's name, local:, ssh://user@host:port or serial:///dev/ttyACM0; several times for "
+                     "several; a group; all.",
 )  # fmt: skip
 wait = _flag("--wait", type=click.FloatRange(0, 86_400), default=0.0, show_default=True,
              help="Wait so many seconds for a device that somebody else is using.",

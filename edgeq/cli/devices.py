@@ -51,7 +51,7 @@ def _groups_of(name: str, groups: dict[str, tuple[str, ...]]) -> str:
 @click.option("--group", "groups", multiple=True, help="A group that it belongs to; several times for several.")
 @common.as_json
 def add_command(name: str, address: str, groups: tuple[str, ...], as_json: bool, **options: Any) -> None:
-    """Register a device under NAME; ADDRESS is local: or ssh://user@host:port."""
+    """Register a device under NAME; ADDRESS is local:, ssh://user@host:port or serial:///dev/ttyACM0."""
     from edgeq import devices
 
     found = devices.add(

@@ -198,12 +198,23 @@ def measurement(found: Measurement) -> RenderableType:
     ):
         if value:
             rows.append((name, value))
-    rows += [(f"no {quantity}", reason) for quantity, reason in found.unavailable.items()]
+    rows += _missing(found.unavailable)
     told = table(f"measured on {cell(found.device.get('name', 'device'))}", ("", ""), rows)
     if not found.operators:
         return told
     each = table("\noperators by the interpreter's profiler", measured.OPERATOR_COLUMNS, measured.operators(found))
     return Group(told, each)
+
+
+def _missing(reasons: Mapping[str, str]) -> list[Sequence[object]]:
+    """What was not measured and why; quantities that share a reason share a row."""
+    shared: dict[str, list[str]] = {}
+    for name, reason in reasons.items():
+        shared.setdefault(reason, []).append(name)
+    return [
+        (f"no {first}", f"{reason} (nor {', '.join(others)})" if others else reason)
+        for reason, (first, *others) in shared.items()
+    ]
 
 
 def _energy(found: Energy) -> list[Sequence[object]]:

@@ -502,7 +502,7 @@ def test_a_port_that_may_not_be_opened(board: Start) -> None:
     one = board()
     Path(one.port).chmod(0o600)
     code = (
-        "import os, sys; from edgeq import devices, errors; from edgeq.lab import boards; import edgeq.lab.boards.serial\n"
+        "import os, sys; from edgeq import devices, errors; from edgeq.lab import boards; import serial\n"
         "unit = devices.load(sys.argv[1]); boards.speaks(unit); os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
         "try: boards.connect(unit)\n"
         "except errors.Unreachable as error: print(error.message, '/', error.hint)"
