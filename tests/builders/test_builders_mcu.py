@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
 import shutil
+import struct
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,8 +17,8 @@ import pytest
 
 from edgeq import models, store, targets, types
 from edgeq.builders import mcu
-from edgeq.builders.mcu import files, machines
-from edgeq.codegen import reference
+from edgeq.builders.mcu import boards, files, machines
+from edgeq.codegen import headers, reference
 from edgeq.errors import BuildError
 from edgeq.runtimes import encode
 from edgeq.testing.tflite import Graph, Node, Tensor, write_tflite
@@ -448,3 +450,157 @@ def test_the_firmware_runs_in_the_emulator(tmp_path: Path) -> None:
     done = make(Path(build(tmp_path).path), "emulate")
     assert done.returncode == 0, done.stderr
     assert b"eq-done ok" in done.stdout + done.stderr
+
+
+# --- boards ----------------------------------------------------------------------------------
+
+WITH_BOARD = [name for name in TARGETS if targets.load(name).board]
+
+
+@pytest.mark.parametrize("target", WITH_BOARD)
+def test_a_boards_folder_has_its_port_and_says_how_to_flash(tmp_path: Path, target: str) -> None:
+    folder = Path(build(tmp_path, target).path)
+    board = boards.board(targets.load(target))
+    assert board is not None
+    for path in boards.files(board):
+        assert (folder / "ports" / path).read_bytes() == (headers.folder() / "ports" / path).read_bytes()
+    assert f"#define EQ_BOARD_CLOCK_HZ {board.clock_hz}u" in (folder / "ports/board/eq_board.h").read_text()
+    assert (folder / "tools/eq_uf2.c").exists() == bool(board.uf2_family)
+    readme = (folder / "README.md").read_text()
+    assert board.title in readme
+    assert all(command in readme for command in board.flashing)
+    assert "never on a real board" in readme
+
+
+def test_make_board_says_what_it_would_run(tmp_path: Path) -> None:
+    """Two programs; the port, the script and the flags of the board; UF2 where a boot ROM takes that."""
+    folder = Path(build(tmp_path, "rp2040").path)
+    done = make(folder, "-n", "board", "CROSS_CC=my-gcc")
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.decode().splitlines()
+    links = [line for line in lines if "-T board.ld" in line]
+    assert [line.split(" -o ")[1].split()[0] for line in links] == [
+        "build/board/selftest.elf",
+        "build/board/protocol.elf",
+    ]
+    assert all("-mcpu=cortex-m0plus" in line and "-nostartfiles" in line for line in links)
+    compiled = [line for line in lines if " -c " in line and "-Os" in line]
+    assert "eq_selftest.c" in compiled[0]
+    assert "eq_protocol_main.c" in compiled[1]
+    for line in compiled:
+        for part in ("eq_startup_cortex_m.c", "eq_port_board.c", "eq_uart_rp2.c", "eq_boot2_rp2040.c"):
+            assert part in line
+        assert "eq_port_cortex_m.c" not in line
+        assert "-I../../../ports/board" in line
+    assert sum("my-objcopy -O binary" in line for line in lines) == 2
+    assert sum("0x10000000 0xe48bff56" in line for line in lines) == 2
+
+
+def test_without_a_board_make_board_says_so(tmp_path: Path) -> None:
+    done = make(Path(build(tmp_path, "corstone-300").path), "board")
+    assert done.returncode != 0
+    assert b"no board is known for corstone-300" in done.stderr
+
+
+def test_a_board_that_is_not_known_leaves_nothing_behind(tmp_path: Path) -> None:
+    target = dataclasses.replace(targets.load("stm32l4r5"), board="nucleo")
+    with pytest.raises(BuildError, match="no board is called 'nucleo'"):
+        mcu.build(quantized(tmp_path, "stm32l4r5"), tmp_path, samples(), tmp_path / "out", "tiny", target=target)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.toolchain
+@pytest.mark.parametrize("target", WITH_BOARD)
+def test_images_of_boards(tmp_path: Path, target: str) -> None:
+    """The vector table where the core or the boot stage looks for it: a stack in RAM, a start in flash."""
+    if shutil.which("arm-none-eabi-gcc") is None:
+        pytest.skip("arm-none-eabi-gcc is not installed on this host: apt-get install gcc-arm-none-eabi")
+    folder = Path(build(tmp_path, target).path)
+    done = make(folder, "board")
+    assert done.returncode == 0, done.stderr
+    board = boards.board(targets.load(target))
+    assert board is not None
+    for program in ("selftest", "protocol"):
+        image = (folder / f"build/board/{program}.bin").read_bytes()
+        at = 256 if target == "rp2040" else 0
+        stack, start = struct.unpack_from("<II", image, at)
+        assert stack == sum(board.data)
+        assert start & 1
+        assert board.flash.origin <= start < board.flash.origin + len(image)
+        assert len(image) <= board.flash.size_bytes
+        assert (folder / f"build/board/{program}.hex").exists()
+
+
+# --- Arduino ---------------------------------------------------------------------------------
+
+ARDUINO_H = """
+#include <cstdint>
+#include <cstdio>
+#include <cstring>
+struct Monitor {
+  void begin(unsigned long) {}
+  explicit operator bool() const { return true; }
+  void print(const char *text) { std::printf("%s", text); }
+  void println(const char *text) { std::printf("%s\\n", text); }
+  void println(unsigned long value) { std::printf("%lu\\n", value); }
+  void println(unsigned int value) { std::printf("%u\\n", value); }
+};
+extern Monitor Serial;
+unsigned long micros();
+void setup();
+void loop();
+"""
+ARDUINO_MAIN = """
+Monitor Serial;
+unsigned long micros() { static unsigned long now; return now += 7; }
+int main() { setup(); loop(); return 0; }
+"""
+
+
+def build_sketch(library: Path, folder: Path) -> subprocess.CompletedProcess[bytes]:
+    """As Arduino does it: all of src/ as C with src/ as the only include path, then the sketch's folder as C++."""
+    if shutil.which("gcc") is None or shutil.which("g++") is None:
+        pytest.skip("gcc or g++ is not installed on this host")
+    (folder / "Arduino.h").write_text(ARDUINO_H)
+    (folder / "main.cpp").write_text(ARDUINO_MAIN)
+    sketch = library / "examples/SelfTest"
+    warnings = ["-Wall", "-Wextra", "-Werror", "-O1", f"-I{library / 'src'}", "-c"]
+    c_files = [*sorted((library / "src").rglob("*.c")), sketch / "golden.c"]
+    subprocess.run(["gcc", "-std=gnu11", *warnings, *map(str, c_files)], cwd=folder, check=True, timeout=120)
+    cpp = ["g++", "-std=gnu++11", *warnings, f"-I{sketch}", "-include", "Arduino.h", "-I."]
+    subprocess.run([*cpp, "main.cpp", "-x", "c++", str(sketch / "SelfTest.ino")], cwd=folder, check=True, timeout=120)
+    objects = map(str, folder.glob("*.o"))
+    subprocess.run(["g++", "-o", "sketch", *objects], cwd=folder, check=True, timeout=60)
+    return subprocess.run([str(folder / "sketch")], capture_output=True, timeout=60, check=True)
+
+
+def test_the_arduino_library_proves_itself(tmp_path: Path) -> None:
+    folder = Path(build(tmp_path, "nano-33-ble-sense").path)
+    place = tmp_path / "sketch"
+    place.mkdir()
+    told = fields(build_sketch(folder / "arduino", place).stdout)
+    assert told["eq-vectors"] == "20"
+    assert told["eq-differing-bytes"] == "0"
+    assert told["eq-us-fewest"] == "7"
+    assert told["eq-done"] == "ok"
+
+
+def test_the_arduino_librarys_macros_are_the_makefiles(tmp_path: Path) -> None:
+    """Arduino passes no macros of ours: each C file has them first."""
+    folder = Path(build(tmp_path).path)
+    macros = [word[2:] for word in (folder / "Makefile").read_text().split() if word.startswith("-DEQ_NARROW")]
+    assert macros
+    for path in (folder / "arduino/src").glob("*.c"):
+        twin = folder / path.name if path.name == "model.c" else folder / "kernels" / path.name
+        assert path.read_text() == "".join(f"#define {macro}\n" for macro in macros) + twin.read_text()
+
+
+@pytest.mark.parametrize("name", ["tiny", "x\narchitectures=avr\n", "Ümläute", "=" * 200])
+def test_the_arduino_librarys_properties(tmp_path: Path, name: str) -> None:
+    folder = Path(build(tmp_path, name=name).path)
+    lines = (folder / "arduino/library.properties").read_text().splitlines()
+    properties = dict(line.split("=", 1) for line in lines)
+    assert len(properties) == len(lines) == 9
+    assert properties["architectures"] == "*"
+    assert re.fullmatch(r"edgeq_[A-Za-z0-9_.-]{1,57}", properties["name"])
+    assert (folder / "arduino/src" / properties["includes"]).exists()

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgeq import builders, store
-from edgeq.builders.mcu import boards, files, machines
+from edgeq.builders.mcu import arduino, boards, files, machines
 from edgeq.codegen import generate, headers, reference
 from edgeq.errors import BuildError
 from edgeq.types import Bundle, Manifest, QuantizedModel, Target
@@ -100,6 +100,7 @@ def write_firmware(
     board = boards.board(target)
     if board:
         _write_board(place, board, source, words)
+    arduino.write(place, compiled, words)
     store.write(place / "sizes.json", files.sizes(place, compiled, target))
 
 
