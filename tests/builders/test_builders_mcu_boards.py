@@ -439,6 +439,7 @@ FAKE_C = r"""
 #include "eq_port.h"
 #include <stdio.h>
 #include <stdlib.h>
+void eq_tick(void);
 const uint32_t eq_vector_table[1] = {0};
 static struct {uint32_t address, value, before;} slots[200] = {RESET};
 static unsigned used = RESET_COUNT, last, accesses;
@@ -504,6 +505,12 @@ int main(void)
     *fake_register(RECEIVE_STATE) = (*fake_register(RECEIVE_STATE) & ~RECEIVE_BITS) | RECEIVE_VALUE;
     printf("receive\n");
     printf("got %x\n", (unsigned)eq_port_read_byte());
+    *fake_register(0xE0001004u) = 0x89ABCDEFu;
+    *fake_register(0xE000E018u) = 0x00FFFF00u;
+    for (int wrap = 0; wrap < 3; ++wrap) {
+        eq_tick();
+    }
+    printf("ticks %x\n", (unsigned)eq_port_ticks());
     settle();
     for (unsigned i = 0; i < used; ++i) {
         printf("final %x %x\n", slots[i].address, slots[i].value);
@@ -522,6 +529,7 @@ class Ran(NamedTuple):
     final: dict[int, int]
     early: list[str]
     got: int
+    ticks: int
     hz: int
 
 
@@ -561,11 +569,11 @@ def run_port(program: Path) -> Ran:
             early.append(line)
         elif first == "final":
             final[int(rest[0], 16)] = int(rest[1], 16)
-        elif first in ("got", "hz"):
-            told[first] = int(rest[0], 16 if first == "got" else 10)
+        elif first in ("got", "ticks", "hz"):
+            told[first] = int(rest[0], 10 if first == "hz" else 16)
         else:
             phases[phase].append((int(first, 16), int(rest[0], 16)))
-    return Ran(phases[0], phases[1], final, early, told["got"], told["hz"])
+    return Ran(phases[0], phases[1], final, early, told["got"], told["ticks"], told["hz"])
 
 
 @pytest.fixture(scope="module", params=sorted(boards.BOARDS))
@@ -618,9 +626,11 @@ def test_the_counter_counts_the_cores_cycles(ran: tuple[str, Chip, Ran]) -> None
     assert done.hz == found.clock_hz
     if found.core == "cortex-m0plus":
         assert (done.final[SYST_RVR], done.final[SYST_CSR]) == (0xFFFFFF, 7)
+        assert done.ticks == 3 << 24 | 0xFF  # it counts down
     else:
         assert done.final[DEMCR] == 1 << 24
         assert done.final[DWT_CTRL] == 1
+        assert done.ticks == 0x89ABCDEF
         assert done.up.index((DEMCR, 1 << 24)) < done.up.index((DWT_CTRL, 1))
 
 
