@@ -43,6 +43,7 @@ def graph(seed: int = 0) -> Graph:
 
 def bundle(folder: Path, *, seed: int = 0, vectors: int = 16, target: str = TARGET) -> Bundle:
     """The bundle of that model in `folder/bundle`."""
+    folder.mkdir(parents=True, exist_ok=True)
     path = write_tflite(folder / "model.tflite", graph(seed))
     read, session = models.read(path), reference.open(path)
     scheme = Scheme(name="as_is", default=Signature(activations="int8"))

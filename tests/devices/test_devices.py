@@ -280,3 +280,42 @@ def test_mutated_file_loads_or_says_why(data: st.DataObject, kept: Path) -> None
         assert "\n" not in error.message
         return
     assert all(isinstance(device, Device) for device in found)
+
+
+# --- boards behind serial ports --------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("address", "host", "baud"),
+    [
+        ("serial:///dev/ttyACM0", "/dev/ttyACM0", None),
+        ("serial:/dev/ttyACM0", "/dev/ttyACM0", None),
+        ("serial:///dev/ttyUSB1?baud=57600", "/dev/ttyUSB1", 57600),
+        ("serial:///dev/serial/by-id/usb-ST_a@b:c-if02?baud=300", "/dev/serial/by-id/usb-ST_a@b:c-if02", 300),
+        ("serial:///dev/pts/3?baud=12000000", "/dev/pts/3", 12_000_000),
+    ],
+)
+def test_addresses_of_ports(address: str, host: str, baud: int | None) -> None:
+    found = devices.load(address)
+    assert (found.transport, found.host, found.baud, found.port) == ("serial", host, baud, None)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "serial:", "serial://", "serial:ttyACM0", "serial://ttyACM0", "serial:///dev/ttyACM0?", "serial:///dev/a?baud=",
+        "serial:///dev/a?baud=fast", "serial:///dev/a?baud=0", "serial:///dev/a?baud=299", "serial:///dev/a?baud=-9600",
+        "serial:///dev/a?baud=12000001", "serial:///dev/a?baud=99999999999", "serial:///dev/a?speed=9600",
+        "serial:///dev/a?baud=9600&parity=E", "serial:///dev/a?baud=9600?baud=9600", "serial:///dev/a\x1b[2J",
+    ],
+)  # fmt: skip
+def test_addresses_that_name_no_port(address: str) -> None:
+    with pytest.raises(DeviceError) as caught:
+        devices.load(address)
+    assert "\x1b" not in caught.value.message
+
+
+def test_a_board_is_kept_with_its_speed() -> None:
+    devices.add("nucleo", "serial:///dev/ttyACM0?baud=57600", notes="on the desk")
+    assert devices.load("nucleo").baud == 57600
+    assert "baud=57600" in devices.file().read_text()

@@ -24,6 +24,8 @@ FIRST_SECONDS = 60.0
 """How long an inference may take before anything is known of its pace."""
 _OUTPUT_BYTES = 256
 _STEP = "golden vectors"
+_ENDLESS = 1e300
+"""Steps between a number and none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,11 +82,18 @@ def _piece(fields: Sequence[str], offset: int, count: int) -> bytes | None:
         return None
 
 
-def compare(conversation: Conversation, bundle: Bundle, wanted: Expected, progress: Progress) -> Compared:
-    """Run the bundle's golden vectors, as many as the line takes in a while."""
+def compare(
+    conversation: Conversation,
+    bundle: Bundle,
+    wanted: Expected,
+    progress: Progress,
+    *,
+    largest_bytes: int = LARGEST_BYTES,
+) -> Compared:
+    """Run the bundle's golden vectors, as many as so many bytes hold, one at least."""
     inputs, outputs, count = _golden(bundle, wanted)
     size_bytes = sum(wanted.inputs_bytes) + sum(wanted.outputs_bytes)
-    used = max(1, min(count, LARGEST_BYTES // max(size_bytes, 1)))
+    used = max(1, min(count, largest_bytes // max(size_bytes, 1)))
     differing, most, first = 0, 0.0, None
     for place in range(used):
         progress(_STEP, place, used)
@@ -141,11 +150,11 @@ def steps(ports: Sequence[Port], sizes: Sequence[int], given: bytes, expected: b
 
 
 def _largest(given: NDArray[np.float64], expected: NDArray[np.float64], is_float: bool) -> float:
-    with np.errstate(invalid="ignore", over="ignore"):
-        apart = np.abs(given - expected)
-    most = float(np.max(apart, initial=0.0)) if np.isfinite(given).all() else float(np.finfo(np.float64).max)
+    if not np.isfinite(given).all():
+        return _ENDLESS
+    most = float(np.max(np.abs(given - expected), initial=0.0))
     spread = float(np.ptp(expected)) if is_float and expected.size else 0.0
-    return most * 255 / spread if spread else most
+    return min(most * 255 / spread, _ENDLESS) if spread else most
 
 
 def arrays(wanted: Expected, outputs: Sequence[bytes]) -> list[NDArray[Any]]:
