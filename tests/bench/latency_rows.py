@@ -85,7 +85,8 @@ def _overheads(bundle: Path, scratch: Path) -> Iterator[Row]:
     home = {"HOME": str(scratch / "overhead-home")}
     Path(home["HOME"]).mkdir()
     yield _overhead("edgeq profile, local:", bundle, "local:", home)
-    with contextlib.suppress(ToolError), sshd.running(scratch / "sshd") as server:
+    own_home = [f"SetEnv HOME={scratch}"]  # this host's login files are no device's
+    with contextlib.suppress(ToolError), sshd.running(scratch / "sshd", options=own_home) as server:
         shutil.copy(server.known_hosts, scratch / "known_hosts")
         words = {"address": server.url, "identity": server.key, "folder": scratch / "device", "python": sys.executable}
         lines = "".join(f"    {name}: {value}\n" for name, value in words.items())
