@@ -55,7 +55,6 @@ def validate(
 
 def prepare(bundle: Path, data: str) -> Scoring:
     """Read a bundle's model and bind the samples to it."""
-    from edgeq import search
     from edgeq.lab import deploy as deploying
 
     found, quantized = deploying.load_bundle(bundle), packed(bundle)
@@ -66,8 +65,20 @@ def prepare(bundle: Path, data: str) -> Scoring:
         quantized=quantized,
         graph=graph,
         dataset=datasets.bind(datasets.load(data), graph),
-        session=search.open_session(found.manifest.format, Path(found.path) / found.manifest.model),
+        session=_session(found),
     )
+
+
+def _session(bundle: Bundle) -> Session:
+    """The model on this host, computed as the bundle's runtime does: a firmware rounds as tflite-micro."""
+    from edgeq import search
+    from edgeq.codegen import reference
+    from edgeq.lab.boards import firmware
+
+    model = Path(bundle.path) / bundle.manifest.model
+    if firmware.is_for_boards(bundle):
+        return reference.open(model)
+    return search.open_session(bundle.manifest.format, model)
 
 
 def on_device(
