@@ -132,7 +132,7 @@ def samples(found: Measurement) -> str:
     figure, axes = _stacked(2 if rows else 1)
     values = np.asarray(found.latency_samples_ns, np.float64) / 1e6
     moments = _moments(found, values)
-    far = spikes.marks(values)
+    far = spikes.look(values).far
     begins = found.steadiness.begins_s if found.steadiness else 0.0
     early = moments < begins
     for chosen, color, label in (

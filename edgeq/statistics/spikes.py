@@ -53,36 +53,42 @@ def level(values: Floats) -> Floats:
     return np.asarray(np.interp(np.arange(values.size), places, medians))
 
 
-def marks(values: Floats) -> NDArray[np.bool_]:
-    """Which samples are outliers: a quarter above the level around them, and beyond 8 robust spreads."""
-    return np.asarray(values > level(values) * _fence(values))
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """Samples beside the level around them; `far` are those a quarter above it and beyond 8 robust spreads."""
+
+    values: Floats
+    level: Floats
+    fence: float
+    far: NDArray[np.bool_]
 
 
-def _fence(values: Floats) -> float:
-    relative = values / level(values)
+def look(values: Floats) -> Seen:
+    """The level of samples, and which of them are outliers."""
+    around = level(values)
+    relative = values / around
     spread = 1.4826 * float(np.median(np.abs(relative - np.median(relative))))
-    return max(_FENCE_RATIO, 1 + _FENCE_SPREADS * spread)
+    fence = max(_FENCE_RATIO, 1 + _FENCE_SPREADS * spread)
+    return Seen(values, around, fence, values > around * fence)
 
 
-def outliers(values: Floats) -> Outliers:
+def outliers(seen: Seen) -> Outliers:
     """Count and shares of the outliers."""
-    found = marks(values)
-    extra = float((values - level(values))[found].sum())
-    return Outliers(int(found.sum()), float(found.mean()), extra / float(values.sum()), _fence(values))
+    extra = float((seen.values - seen.level)[seen.far].sum())
+    return Outliers(int(seen.far.sum()), float(seen.far.mean()), extra / float(seen.values.sum()), seen.fence)
 
 
-def train(values: Floats, moments: Floats) -> Spikes | None:
+def train(seen: Seen, moments: Floats) -> Spikes | None:
     """Spikes that come back at a period and take 5 % of the time or more; None where there are none."""
-    found, told = marks(values), outliers(values)
+    told = outliers(seen)
     if told.count < LEAST_EVENTS or told.time_share < LEAST_TIME_SHARE:
         return None
-    around = level(values)
-    excess = (values - around)[found]
+    excess = (seen.values - seen.level)[seen.far]
     weights = np.minimum(excess, np.percentile(excess, 95))  # one long pause must not decide
-    period_s = _period(moments[found] - moments[0], weights, float(moments[-1] - moments[0]))
+    period_s = _period(moments[seen.far] - moments[0], weights, float(moments[-1] - moments[0]))
     if period_s is None:
         return None
-    size = float(np.average((values / around)[found], weights=weights))
+    size = float(np.average((seen.values / seen.level)[seen.far], weights=weights))
     return Spikes(told.count, told.share, told.time_share, period_s, size)
 
 

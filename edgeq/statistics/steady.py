@@ -78,15 +78,15 @@ def find(samples: Any, times: Any = None) -> Steady:
     values = blocks.checked(samples)
     if values.min() <= 0:
         raise ValueError("samples are positive")
-    moments = _moments(values, times)
+    moments, seen = _moments(values, times), spikes.look(values)
     if values.size < LEAST_SAMPLES:
-        return Steady(0, (), spikes.outliers(values), None, f"{values.size} samples show no shape, {LEAST_SAMPLES} do")
+        return Steady(0, (), spikes.outliers(seen), None, f"{values.size} samples show no shape, {LEAST_SAMPLES} do")
     pieces = _cut(values)
     first = _begin(pieces)
     found = _changes(pieces, first, len(pieces.starts), 2)
     begins = int(pieces.starts[first])
-    trains = spikes.train(values[begins:], moments[begins:])
-    return Steady(begins, tuple(_placed(*one, pieces, moments) for one in found), spikes.outliers(values), trains)
+    trains = spikes.train(spikes.look(values[begins:]) if begins else seen, moments[begins:])
+    return Steady(begins, tuple(_placed(*one, pieces, moments) for one in found), spikes.outliers(seen), trains)
 
 
 def _moments(values: Floats, times: Any) -> Floats:

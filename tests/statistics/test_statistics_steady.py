@@ -192,8 +192,8 @@ def test_a_spike_that_lasts_long_does_not_make_a_train() -> None:
 def test_outliers_are_told_from_the_level_around_them() -> None:
     """After a step to twice the level no sample there is an outlier only because of the step."""
     samples, moments = clean(12, spread=0.01)
-    plain = spikes.outliers(samples).count
-    assert spikes.outliers(step(samples, moments, 2.0)).count <= plain + 60
+    plain = spikes.outliers(spikes.look(samples)).count
+    assert spikes.outliers(spikes.look(step(samples, moments, 2.0))).count <= plain + 60
 
 
 @pytest.mark.parametrize("change", [step, throttling])
