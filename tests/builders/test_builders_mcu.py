@@ -468,7 +468,7 @@ def test_a_boards_folder_has_its_port_and_says_how_to_flash(tmp_path: Path, targ
     assert (folder / "tools/eq_uf2.c").exists() == bool(board.uf2_family)
     readme = (folder / "README.md").read_text()
     assert board.title in readme
-    assert all(command in readme for command in board.flashing)
+    assert all(command in readme for command in (*board.flashing, board.again))
     assert "never on a real board" in readme
 
 

@@ -293,6 +293,7 @@ NRF52840_DK = Chip(
         becomes(NRF_GPIO + 0x518, 1 << 6, 1 << 6, NRF_GPIO + 0x508, 1 << 6, 1 << 6),
     ],
     final={
+        0x40000558: 0x5A,
         NRF_GPIO + 0x508: 1 << 6,
         NRF_GPIO + 0x518: 1 << 6,
         NRF_GPIO + 0x700 + 4 * 8: 0xC,

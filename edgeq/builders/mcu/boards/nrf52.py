@@ -1,4 +1,4 @@
-"""Nordic's nRF52840 DK. Sources: nRF52840 Product Specification (CLOCK, GPIO, UART); pins as in Zephyr's nrf52840dk."""
+"""Nordic's nRF52840 DK. Sources: nRF52840 Product Specification (CLOCK, GPIO, UART, debug); pins as in Zephyr."""
 
 from __future__ import annotations
 
@@ -20,6 +20,13 @@ NRF52840_DK = Board(
     uart_base=0x40002000,
     uart_clock_hz=16_000_000,
     steps=(  # the core runs at 64 MHz from reset on; the crystal makes these exact
+        Step(
+            "APPROTECT_DISABLE",
+            0x40000558,
+            0xFFFFFFFF,
+            0x5A,
+            "chips from revision 3 on: the debugger may come in again",
+        ),
         Step("CLOCK_EVENTS_HFCLKSTARTED", _CLOCK + 0x100, 0xFFFFFFFF, 0, "not yet"),
         Step("CLOCK_TASKS_HFCLKSTART", _CLOCK, 0xFFFFFFFF, 1, "the crystal of 32 MHz on"),
         wait("CLOCK_EVENTS_HFCLKSTARTED", _CLOCK + 0x100, 1, 1, "it runs"),
@@ -32,5 +39,6 @@ NRF52840_DK = Board(
         'openocd -f interface/jlink.cfg -c "transport select swd" -f target/nrf52.cfg '
         '-c "program build/board/selftest.elf verify reset exit"',
     ),
+    again="nrfjprog --reset",
     defines={"EQ_BOARD_TX_PIN": f"{_TX}u", "EQ_BOARD_RX_PIN": f"{_RX}u"},
 )

@@ -114,6 +114,7 @@ PICO = Board(
     uart_clock_hz=_CRYSTAL_HZ,
     steps=_steps(_RP2040),
     flashing=_flashing("RPI-RP2", "rp2040"),
+    again="draw the USB cable of the Pico and plug it in again",
     boot="eq_boot2_rp2040.c",
     uf2_family=0xE48BFF56,
     defines={"EQ_BOARD_SYSTICK": "1"},

@@ -37,7 +37,8 @@ class Board(NamedTuple):
     """A board as its port needs it.
 
     `data` is where variables with a first value and the stack lie; the rest of the RAM in use is in `ram`. `uart` names
-    the UART, its pins and where they lead. `clock_hz` is what the steps leave the core running at, no more.
+    the UART, its pins and where they lead, `again` what starts the program anew. `clock_hz` is what the steps leave the
+    core running at, no more.
     """
 
     title: str
@@ -52,6 +53,7 @@ class Board(NamedTuple):
     uart_clock_hz: int
     steps: tuple[Step, ...]
     flashing: tuple[str, ...]
+    again: str
     boot: str = ""
     uf2_family: int = 0
     defines: Mapping[str, str] = {}

@@ -62,6 +62,7 @@ NUCLEO_L4R5ZI = Board(
         *_pin("G", _L4_GPIOG, 8, 8, "LPUART1_RX"),
     ),
     flashing=_flashing("stm32l4x"),
+    again="press the black reset button",
     defines={"EQ_BOARD_UART_IS_LOW_POWER": "1"},
 )
 
@@ -85,6 +86,7 @@ STM32F746G_DISCO = Board(
         *_pin("B", _F7_GPIOB, 7, 7, "USART1_RX"),
     ),
     flashing=_flashing("stm32f7x"),
+    again="press the black reset button",
     defines={"EQ_BOARD_CORTEX_M7": "1"},
 )
 NUCLEO_F746ZG = STM32F746G_DISCO._replace(
@@ -124,6 +126,7 @@ NUCLEO_H743ZI = Board(
         *_pin("D", _H7_GPIOD, 9, 7, "USART3_RX"),
     ),
     flashing=_flashing("stm32h7x"),
+    again="press the black reset button",
     defines={"EQ_BOARD_CORTEX_M7": "1"},
 )
 
@@ -156,4 +159,5 @@ NUCLEO_U575ZI_Q = Board(
         *_pin("A", _U5_GPIOA, 10, 7, "USART1_RX"),
     ),
     flashing=_flashing("stm32u5x"),
+    again="press the black reset button",
 )
