@@ -11,19 +11,25 @@ Bytes = NDArray[np.int8]
 _BLOCK = 4
 
 
-def pack_conv(weights: NDArray[Any], groups: int = 1) -> Bytes:
-    """CONV_2D's weights [out_c, kernel_h, kernel_w, in_c / groups]."""
+def pack_conv(weights: NDArray[Any], groups: int = 1, *, wide: bool = False) -> Bytes:
+    """CONV_2D's weights [out_c, kernel_h, kernel_w, in_c / groups]; `wide` for int16 activations."""
     rows = np.asarray(weights, np.int8).reshape(groups, len(weights) // groups, -1)
-    return np.concatenate([pack_dense(group) for group in rows])
+    return np.concatenate([pack_dense(group, wide=wide) for group in rows])
 
 
-def pack_dense(weights: NDArray[Any]) -> Bytes:
+def pack_dense(weights: NDArray[Any], *, wide: bool = False) -> Bytes:
     """FULLY_CONNECTED's weights [out_c, in_c]: blocks of four channels, four values of depth at a time."""
     rows, depth = weights.shape
     padded = pack_rows(weights).reshape(rows, -1)
     whole = rows // _BLOCK * _BLOCK
     blocks = padded[:whole].reshape(-1, _BLOCK, depth4(depth) // 4, 4).transpose(0, 2, 1, 3)
-    return np.concatenate([blocks.ravel(), padded[whole:].ravel()])
+    packed = np.concatenate([blocks.ravel(), padded[whole:].ravel()])
+    return _swapped(packed) if wide else packed
+
+
+def _swapped(packed: Bytes) -> Bytes:
+    """The second and third of each four in each other's place: SXTB16 then yields pairs of neighbours."""
+    return packed.reshape(-1, _BLOCK)[:, [0, 2, 1, 3]].ravel()
 
 
 def pack_rows(weights: NDArray[Any]) -> Bytes:
@@ -34,13 +40,13 @@ def pack_rows(weights: NDArray[Any]) -> Bytes:
     return padded.ravel()
 
 
-def pack_depthwise(weights: NDArray[Any]) -> Bytes:
+def pack_depthwise(weights: NDArray[Any], *, wide: bool = False) -> Bytes:
     """DEPTHWISE_CONV_2D's weights [1, kernel_h, kernel_w, channels], depth multiplier 1."""
     channels = weights.shape[-1]
     taps = np.asarray(weights, np.int8).reshape(-1, channels)
     whole = channels // _BLOCK * _BLOCK
-    blocks = taps[:, :whole].reshape(len(taps), -1, _BLOCK).transpose(1, 0, 2)
-    return np.concatenate([blocks.ravel(), taps[:, whole:].T.ravel()])
+    blocks = taps[:, :whole].reshape(len(taps), -1, _BLOCK).transpose(1, 0, 2).ravel()
+    return np.concatenate([_swapped(blocks) if wide else blocks, taps[:, whole:].T.ravel()])
 
 
 def multiplied_depthwise(weights: NDArray[Any], in_c: int) -> NDArray[Any]:
@@ -62,8 +68,13 @@ def conv_scratch_bytes(kernel_h: int, kernel_w: int, in_c: int, groups: int = 1)
     return 4 * depth + (0 if in_c // groups % 4 == 0 else depth)
 
 
+def wide_conv_scratch_bytes(kernel_h: int, kernel_w: int, in_c: int, groups: int = 1) -> int:
+    """What `eq_conv2d_s16_get_buffer_size` returns."""
+    return 4 * depth4(kernel_h * kernel_w * (in_c // groups))
+
+
 def dense_scratch_bytes(in_c: int) -> int:
-    """What `eq_fully_connected_s8_get_buffer_size` returns."""
+    """What `eq_fully_connected_s8_get_buffer_size` and its twin for int16 return."""
     return 2 * depth4(in_c)
 
 
@@ -93,9 +104,9 @@ class Window(NamedTuple):
 
 
 def conv_overlap(window: Window) -> int:
-    """Bytes by which the output must begin before the input (0: at the same address) when their memory overlaps.
+    """Values by which the output must begin before the input (0: at the same address) when their memory overlaps.
 
-    For `eq_conv2d_s8` with one group: pixels are written in pairs, after the windows of both were read.
+    For `eq_conv2d_s8` and `_s16` with one group: pixels are written in pairs, after the windows of both were read.
     """
     needed = _still_needed(window)
     pixels = window.out_h * window.out_w

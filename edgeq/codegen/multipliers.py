@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 _INT32_MAX = 2**31 - 1
-_ADD_LEFT_SHIFT = 20
+_ADD_LEFT_SHIFT = {"int8": 20, "int16": 15}
 _SOFTMAX_INTEGER_BITS = 5
 _RANGES = {"int8": (-128, 127), "int16": (-32768, 32767)}
 _CLAMPS: dict[str, tuple[float | None, float | None]] = {
@@ -71,14 +71,27 @@ def dense(input_scale: float, weight_scales: Sequence[float], output_scale: floa
     return [multiplier(product / wide(output_scale))]
 
 
+def wide_output(made: Multiplier) -> Multiplier:
+    """A layer's multiplier for a 64-bit accumulator: 16 bits, and the whole right shift behind the product.
+
+    Raises ValueError where it needs a left shift above 7, which the reference refuses.
+    """
+    if made.right_shift < -7:
+        raise ValueError(f"a multiplier for 64-bit accumulators needs a left shift of {-made.right_shift}, above 7")
+    return Multiplier(min((made.mantissa + (1 << 15)) >> 16, 0x7FFF), made.right_shift + 15)
+
+
 def is_narrow(multipliers: Sequence[Multiplier], bounds: Sequence[int]) -> bool:
     """Whether layers with these largest accumulators may be compiled with EQ_NARROW_ACCUMULATORS."""
     return all(one.right_shift >= 0 for one in multipliers) and all(bound < 2**30 for bound in bounds)
 
 
-def accumulator_bounds(weights: NDArray[Any], bias: NDArray[Any], input_zero_point: int) -> list[int]:
+def accumulator_bounds(
+    weights: NDArray[Any], bias: NDArray[Any], input_zero_point: int, dtype: str = "int8"
+) -> list[int]:
     """Largest possible |accumulator| of each output channel; the weights' first axis is the channel."""
-    reach = max(127 - input_zero_point, input_zero_point + 128)
+    low, high = _RANGES[dtype]
+    reach = max(high - input_zero_point, input_zero_point - low)
     sums = np.abs(weights.astype(np.int64)).reshape(len(weights), -1).sum(axis=1)
     return [int(one) for one in sums * reach + np.abs(bias.astype(np.int64))]
 
@@ -105,10 +118,10 @@ class Add(NamedTuple):
     out: Multiplier
 
 
-def add(a_scale: float, b_scale: float, output_scale: float) -> Add:
+def add(a_scale: float, b_scale: float, output_scale: float, dtype: str = "int8") -> Add:
     """ADD and SUB. Raises ValueError where a factor is 1 or more, which the reference refuses too."""
     twice = 2 * max(wide(a_scale), wide(b_scale))
-    reals = (wide(a_scale) / twice, wide(b_scale) / twice, twice / ((1 << _ADD_LEFT_SHIFT) * wide(output_scale)))
+    reals = (wide(a_scale) / twice, wide(b_scale) / twice, twice / ((1 << _ADD_LEFT_SHIFT[dtype]) * wide(output_scale)))
     made = [multiplier(real) for real in reals]
     if any(one.right_shift < 0 for one in made):
         raise ValueError("the output's scale is too small for the operands' scales")
@@ -155,6 +168,69 @@ def softmax(input_scale: float, beta: float) -> Softmax:
     left = -made.right_shift
     radius = ((1 << _SOFTMAX_INTEGER_BITS) - 1) * (1 << (31 - _SOFTMAX_INTEGER_BITS)) / (1 << left)
     return Softmax(made.mantissa, left, -math.floor(radius))
+
+
+class SoftmaxS16(NamedTuple):
+    """SOFTMAX's factor for int16."""
+
+    multiplier: int
+    right_shift: int
+
+
+def softmax_s16(input_scale: float, beta: float) -> SoftmaxS16:
+    """SOFTMAX of int16: differences of -65535 are -10 in the table of exponentials.
+
+    Raises ValueError for a scale so large that the reference's 32 bits overflow.
+    """
+    made = multiplier(wide(input_scale) * wide(beta) / (10.0 / 65535.0))
+    if made.right_shift < -14:
+        raise ValueError("the input's scale is too large for a 16-bit softmax")
+    return SoftmaxS16(*made)
+
+
+class Curve(NamedTuple):
+    """What takes an int16 to the grid of the curves' table."""
+
+    multiplier: int
+    round: int
+    right_shift: int
+
+
+def curve(input_scale: float, *, doubles: bool = False) -> Curve:
+    """LOGISTIC of int16; TANH with `doubles`, for which 2^-11 is a plain scale too.
+
+    Raises ValueError for a scale above 8/3, whose factor has no 16 bits.
+    """
+    shift = power_of_two(input_scale)
+    if shift is not None and shift + 12 in ((0, 1) if doubles else (0,)):
+        return Curve(3 << (shift + 12), 0, 0)
+    factor, right = wide(input_scale) * 4096.0 * 3.0, 0
+    while factor <= 32767.0 / 2.0 and right <= 30:
+        factor, right = factor * 2.0, right + 1
+    if factor > 32767:
+        raise ValueError("the input's scale is too large for a 16-bit curve")
+    return Curve(int(factor), (1 << right) >> 1, right)
+
+
+def power_of_two(scale: float) -> int | None:
+    """The logarithm of a scale that is a power of two, as near as the reference looks; else None."""
+    power = math.log2(scale)
+    return round(power) if abs(power - round(power)) < 1e-3 else None
+
+
+class F32(NamedTuple):
+    """A scale as a number of 24 bits times a power of two."""
+
+    mantissa: int
+    exponent: int
+
+
+def f32(scale: float) -> F32:
+    """QUANTIZE from float32 and DEQUANTIZE to it; raises ValueError for a scale outside of 2^-60 to 2^60."""
+    fraction, exponent = math.frexp(wide(scale))
+    if not -60 < exponent < 60:
+        raise ValueError(f"a scale of {scale:.3g} is out of range")
+    return F32(int(fraction * 2**24), exponent - 24)
 
 
 def mean(input_scale: float, output_scale: float, count: int) -> Multiplier:

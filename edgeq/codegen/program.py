@@ -21,6 +21,9 @@ C_TYPES = {
 }
 """NumPy's names of data types -> C's."""
 
+SUFFIXES = {"int8": "s8", "int16": "s16"}
+"""How kernels of an activation's data type are named."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Table:

@@ -6,19 +6,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgeq.codegen import fixed_point, multipliers
 from edgeq.codegen.fixed_point import rescale, round_shift
-from edgeq.codegen.multipliers import wide
+from edgeq.codegen.multipliers import Multiplier, wide
 
 Table = NDArray[np.int8]
 _INPUTS = range(-128, 128)
 _INTEGER_BITS = 4
 _INT16 = (-32768, 32767)
+Real: TypeAlias = "type[np.float32] | type[np.float64]"
 
 
 class Grid(NamedTuple):
@@ -114,32 +115,39 @@ def requantize(source: Grid, output: Grid) -> Table:
     return _table(lambda value: rescale(value - source.zero_point, *made) + output.zero_point)
 
 
-def relu(source: Grid, output: Grid, activation: str = "RELU") -> Table:
-    """RELU, RELU6, RELU_N1_TO_1 as operators of their own; their factor is a quotient of float32.
+def relu_multiplier(source: Grid, output: Grid, activation: str = "RELU") -> Multiplier:
+    """The factor of RELU, RELU6, RELU_N1_TO_1 as operators of their own: a quotient of float32.
 
     Raises ValueError for a RELU6 between two grids: tflite-micro copies the bytes there, LiteRT rescales them.
     """
     if activation == "RELU6" and source != output:
         raise ValueError("tflite-micro's RELU6 wants its output on the input's grid")
-    low, high = multipliers.clamp(activation, *output)
-    made = multipliers.multiplier(float(np.float32(source.scale) / np.float32(output.scale)))
+    return multipliers.multiplier(float(np.float32(source.scale) / np.float32(output.scale)))
+
+
+def relu(source: Grid, output: Grid, activation: str = "RELU") -> Table:
+    """RELU, RELU6, RELU_N1_TO_1 of int8; raises ValueError as `relu_multiplier`."""
+    made, (low, high) = relu_multiplier(source, output, activation), multipliers.clamp(activation, *output)
     answers = (rescale(value - source.zero_point, *made) + output.zero_point for value in _INPUTS)
     return np.clip(list(answers), low, high).astype(np.int8)
 
 
-def leaky_relu(source: Grid, output: Grid, alpha: float) -> Table:
-    """LEAKY_RELU; its factors are quotients of float32."""
+def leaky_multipliers(source: Grid, output: Grid, alpha: float) -> tuple[Multiplier, Multiplier]:
+    """LEAKY_RELU's factors for inputs of either sign, quotients of float32; the second may be negative."""
     scale, target = np.float32(source.scale), np.float32(output.scale)
-    identity = multipliers.multiplier(float(scale / target))
     slope = float(scale * np.float32(alpha) / target)
     sloped = multipliers.multiplier(abs(slope))
+    signed = Multiplier(-sloped.mantissa if slope < 0 else sloped.mantissa, sloped.right_shift)
+    return multipliers.multiplier(float(scale / target)), signed
+
+
+def leaky_relu(source: Grid, output: Grid, alpha: float) -> Table:
+    """LEAKY_RELU of int8."""
+    positive, negative = leaky_multipliers(source, output, alpha)
 
     def at(value: int) -> int:
         x = value - source.zero_point
-        if x >= 0:
-            return rescale(x, *identity) + output.zero_point
-        mantissa = -sloped.mantissa if slope < 0 else sloped.mantissa
-        return rescale(x, mantissa, sloped.right_shift) + output.zero_point
+        return rescale(x, *(positive if x >= 0 else negative)) + output.zero_point
 
     return _table(at)
 
@@ -174,6 +182,45 @@ def sigmoid() -> NDArray[np.uint16]:
     made = np.floor(65536 / (1 + np.exp(-np.arange(256) / 24)) + 0.5).astype(np.uint16)
     made[list(_SIGMOID_RAISED)] += 1
     return made
+
+
+# --- the 16-bit softmax ----------------------------------------------------------------------
+
+
+_RANGE = 65535
+
+
+def exponential(real: Real = np.float32) -> NDArray[np.int16]:
+    """exp from -10 to 0 in Q0.15: 512 pieces and an end, as `eq_softmax_s16` interpolates them.
+
+    `real` is what they are computed in: tflite-micro takes float32, LiteRT float64. NumPy's exp of float32 is less
+    exact than a C library's, so it goes through float64.
+    """
+    return _pieces(lambda x: np.exp(x.astype(np.float64)).astype(real), real(10) / real(_RANGE), 32767, real)
+
+
+def reciprocal(real: Real = np.float32) -> NDArray[np.int16]:
+    """1 / (1 + x) from 0 to 1 in Q0.15; `real` as above."""
+    return _pieces(lambda x: real(1) / (real(1) + x), real(1) / real(_RANGE), -32768, real)
+
+
+def _pieces(curve: Callable[[Any], Any], scale: Any, zero_point: int, real: Real) -> NDArray[np.int16]:
+    """Samples, each moved by half the error that a straight line has in the middle of its piece."""
+    low, high = scale * real(-32768 - zero_point), scale * real(32767 - zero_point)
+    step, output_scale = (high - low) / real(512), real(2) / real(_RANGE)
+    unit = real(_RANGE + 1) / (output_scale * real(32767) - output_scale * real(-32768))
+    at = low + np.arange(513).astype(real) * step
+    values, middles = curve(at) * unit, curve(at[:-1] + step / real(2)) * unit
+    samples = _away(values)
+    error = _away((values[1:] + samples[:-1]) / real(2)) - _away(middles)
+    samples[:-1] -= _away(error / real(2))
+    samples[-1] = _away(curve(np.array([high])) * unit)[0]
+    return np.asarray(np.clip(samples, *_INT16), np.int16)
+
+
+def _away(values: NDArray[Any]) -> NDArray[Any]:
+    """Rounded, halves away from zero."""
+    return np.asarray(np.copysign(np.floor(np.abs(values) + values.dtype.type(0.5)), values))
 
 
 # --- coordinates -----------------------------------------------------------------------------

@@ -80,10 +80,10 @@ def _checked(value: int, c_type: str, name: str) -> str:
 
 
 def _number(value: float) -> str:
-    """-2147483648 is no literal in C: it is minus of one that has no int type."""
+    """-2147483648 is no literal in C: it is minus of one that has no int type; so with 64 bits."""
     if isinstance(value, float):
         return float(value).hex() + "f"
-    return "(-2147483647 - 1)" if value == -(1 << 31) else str(int(value))
+    return f"({value + 1} - 1)" if value in (-(1 << 31), -(1 << 63)) else str(int(value))
 
 
 def _structured(rows: NDArray[np.generic]) -> Iterator[str]:

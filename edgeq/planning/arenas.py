@@ -42,6 +42,15 @@ def compiled(graph: ModelGraph, target: Target) -> Parts:
     return footprint(graph)
 
 
+def refusal(graph: ModelGraph, target: Target) -> str | None:
+    """Why the graph cannot be compiled to C for a microcontroller; None where it can, and for other targets."""
+    if target.kind != "mcu":
+        return None
+    from edgeq.codegen import footprint
+
+    return footprint.refusal(graph)
+
+
 def needs_weights(runtime: str) -> bool:
     """Whether a runtime's arena depends on how weights are stored."""
     return runtime in ARENAS

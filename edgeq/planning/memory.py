@@ -42,8 +42,8 @@ Stored = tuple[str, int]
 Stores = frozenset[tuple[int, str] | tuple[int, Stored]]
 """What tells one arena from another: the data types of activations, and the layers where they matter."""
 
-Arenas = dict[Stores, tuple[arenas.Parts, arenas.Parts]]
-"""The arenas of one runtime, and what the compiled model takes: schemes share most of them."""
+Arenas = dict[Stores, tuple[arenas.Parts, arenas.Parts, str | None]]
+"""The arenas of one runtime, and what the compiled model takes or why it is none: schemes share most of them."""
 
 
 def predict(
@@ -62,8 +62,9 @@ def predict(
     key: Stores = frozenset([*kinds.items(), *layers.items()])
     if key not in known:
         planned = retyped(look, kinds, layers)
-        known[key] = arenas.parts(runtime.name, planned, target), arenas.compiled(planned, target)
-    parts, compiled_bytes = known[key]
+        compiled = arenas.compiled(planned, target), arenas.refusal(planned, target)
+        known[key] = arenas.parts(runtime.name, planned, target), *compiled
+    parts, compiled_bytes, refusal = known[key]
     arena_bytes = sum(parts.values())
     resident_bytes = 0 if target.kind == "mcu" else flash_bytes
     resident_bytes += 0 if as_is else _expanded_bytes(look, placed)
@@ -73,6 +74,7 @@ def predict(
         arena_bytes=arena_bytes,
         arena_parts_bytes=parts,
         compiled_bytes=compiled_bytes,
+        compiled_refusal=refusal,
     )
 
 

@@ -53,7 +53,7 @@ def _compiled(memory: PlannedMemory) -> list[tuple[str, str]]:
     """What the model takes when it is compiled to C instead."""
     size = memory.compiled_bytes
     if not size:
-        return []
+        return [("compiled to C", f"no: {memory.compiled_refusal}")] if memory.compiled_refusal else []
     flash = format_size(size["constants"] + size["code"])
     return [("compiled to C", f"flash {flash}, RAM {format_size(size['arena'])} (arena, exact)")]
 

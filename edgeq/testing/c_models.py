@@ -59,13 +59,17 @@ class Model:
         self.arena = self._memory[start : start + compiled.arena_bytes]
         self._guard = self._memory[start + compiled.arena_bytes :]
 
-    def run(self, inputs: Sequence[Array]) -> list[Array]:
-        """One inference from a fresh arena full of rubbish; raises RuntimeError where bytes behind it changed."""
-        self.arena[:] = 0xA5
-        self._guard[:] = 0x5A
+    def run(self, inputs: Sequence[Array], *, fresh: bool = True) -> list[Array]:
+        """One inference from a fresh arena full of rubbish, or from the state that the one before left.
+
+        Raises RuntimeError where bytes behind the arena changed.
+        """
         place = ctypes.c_void_p(self.arena.ctypes.data)
-        if self._library.eq_model_reset(place):
-            raise RuntimeError("the arena was refused")
+        if fresh:
+            self.arena[:] = 0xA5
+            self._guard[:] = 0x5A
+            if self._library.eq_model_reset(place):
+                raise RuntimeError("the arena was refused")
         for port, values in zip(self.compiled.inputs, inputs, strict=True):
             self._view(port)[...] = values
         if self._library.eq_model_invoke(place):

@@ -38,6 +38,14 @@ def random_s8(seed: int, shape: tuple[int, ...]) -> Array:
     return made.integers(-128, 128, shape).astype(np.int8)
 
 
+def random_s16(seed: int, shape: tuple[int, ...]) -> Array:
+    """The same with 16 bits; one seed in four uses small values only."""
+    made = np.random.default_rng(seed)
+    if seed % 4 == 0:
+        return made.choice(np.array([-32768, 32767], np.int16), shape)
+    return (made.integers(-32768, 32768, shape) >> (8 if seed % 4 == 1 else 0)).astype(np.int16)
+
+
 def check(operator: str, want: Array, got: Array, which: str = "portable") -> None:
     """Not one byte may differ; counts what was compared."""
     if want.dtype != got.dtype or want.shape != got.shape:

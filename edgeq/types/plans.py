@@ -103,7 +103,8 @@ class PlannedMemory:
     `arena_parts_bytes` are bytes of the arena by what they hold: `activations` everywhere; where the interpreter lives
     in the arena too, `interpreter`, `operators` (their parameters) and `variables` (state that outlives an inference).
     `compiled_bytes` is what the model compiled to C takes of a microcontroller instead: `arena` in RAM, `constants` and
-    `code` in flash; empty where it cannot be compiled.
+    `code` in flash; empty where it cannot be compiled. For a microcontroller `compiled_refusal` then names the operator
+    that has no kernel in C.
     """
 
     flash_bytes: int
@@ -111,6 +112,7 @@ class PlannedMemory:
     arena_bytes: int
     arena_parts_bytes: dict[str, int] = field(default_factory=dict)
     compiled_bytes: dict[str, int] = field(default_factory=dict)
+    compiled_refusal: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,11 +4,12 @@
 
 #include "eq_common.h"
 
-/* One run along the innermost axis. */
-typedef void eq_run(const void *params, const int8_t *a, const int8_t *b, int8_t *output, uint32_t count,
-                    uint32_t step_a, uint32_t step_b);
+/* One run along the innermost axis; steps in elements. */
+typedef void eq_run(const void *params, const void *a, const void *b, void *output, uint32_t count, uint32_t step_a,
+                    uint32_t step_b);
 
-void eq_each_run(const eq_broadcast *s, const int8_t *a, const int8_t *b, int8_t *output, eq_run *run,
+/* `size` is bytes of an element. */
+void eq_each_run(const eq_broadcast *s, uint32_t size, const void *a, const void *b, void *output, eq_run *run,
                  const void *params);
 
 #endif

@@ -31,6 +31,26 @@
 #define EQ_NOINLINE
 #endif
 
+/* Kernels of two widths are one function with a constant `is_wide` (int16 or int8), which must be inlined to be two. */
+#if defined(__GNUC__) || defined(__clang__)
+#define EQ_INLINE static inline __attribute__((always_inline))
+#else
+#define EQ_INLINE static inline
+#endif
+
+/* Value `index` of a tensor. */
+EQ_INLINE int32_t eq_get(const void *values, uint32_t index, int is_wide) {
+    return is_wide != 0 ? ((const int16_t *)values)[index] : ((const int8_t *)values)[index];
+}
+
+EQ_INLINE void eq_put(void *values, uint32_t index, int32_t value, int is_wide) {
+    if (is_wide != 0) {
+        ((int16_t *)values)[index] = (int16_t)value;
+    } else {
+        ((int8_t *)values)[index] = (int8_t)value;
+    }
+}
+
 /* Four bytes from any address. */
 static inline int32_t eq_load4(const int8_t *from) {
     int32_t word;
@@ -108,6 +128,18 @@ static inline void eq_store(const int32_t *values, int count, int32_t low, int32
     }
 }
 
+/* a + b, which wraps where a bias is at the end of 64 bits. */
+static inline int64_t eq_sum_s16(int64_t a, int64_t b) {
+    return (int64_t)((uint64_t)a + (uint64_t)b);
+}
+
+/* acc * multiplier * 2^-shift of a 64-bit accumulator, halves up, before the clamp. What the reference lets overflow,
+ * wraps here too. */
+static inline int32_t eq_finish_s16(int64_t acc, int32_t multiplier, int32_t shift) {
+    const uint64_t product = (uint64_t)acc * (uint64_t)(int64_t)multiplier + ((uint64_t)1 << (shift - 1));
+    return (int32_t)(uint32_t)(uint64_t)((int64_t)product >> shift);
+}
+
 /* Room for `depth` values of one pixel, in whole groups of four. */
 static inline uint32_t eq_depth4(uint32_t depth) {
     return (depth + 3u) & ~3u;
@@ -119,6 +151,14 @@ static inline uint32_t eq_depth4(uint32_t depth) {
  * Writes `count` values of one pixel from `position` of its depth on, a multiple of 4; a last group that is not whole is
  * filled up, its weights are zeros. From NULL zeros. */
 void eq_widen(int32_t *row, uint32_t pixels, uint32_t position, const int8_t *from, uint32_t count, int32_t offset);
+
+/* Part of a window's row inside an image of `in_w` columns: `before` columns lie left of it, then come those inside. */
+static inline uint32_t eq_inside_of(int32_t x, int32_t width, int32_t in_w, uint32_t *before) {
+    const int32_t left = x < 0 ? (-x < width ? -x : width) : 0;
+    const int32_t end = x + width > in_w ? (in_w > x ? in_w - x : 0) : width;
+    *before = (uint32_t)left;
+    return end > left ? (uint32_t)(end - left) : 0;
+}
 
 /* The rows of a weight matrix times a scratch row of one or two pixels, through to the outputs. */
 typedef struct {
@@ -132,6 +172,19 @@ typedef struct {
 
 /* One row of weights (depth4 bytes) times a scratch row of one pixel, added to acc. */
 int32_t eq_dot_s8(const int8_t *weights, const int32_t *row, uint32_t depth4, int32_t acc);
+
+/* The same for int16: `row` holds depth4 values as they are, those of a second pixel after those of the first. */
+typedef struct {
+    const int8_t *weights;
+    const int64_t *bias;
+    const int32_t *multiplier;
+    const int8_t *right_shift;
+    const eq_output_s8 *out;
+    uint32_t rows, depth4;
+} eq_matrix_s16;
+
+void eq_multiply_s16(const eq_matrix_s16 *m, const int16_t *row, int16_t *output);
+void eq_multiply_two_s16(const eq_matrix_s16 *m, const int16_t *row, int16_t *output0, int16_t *output1);
 
 void eq_multiply_s8(const eq_matrix *m, const int32_t *row, int8_t *output);
 void eq_multiply_two_s8(const eq_matrix *m, const int32_t *row, int8_t *output0, int8_t *output1);

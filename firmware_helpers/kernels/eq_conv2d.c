@@ -8,15 +8,6 @@ typedef struct {
     uint32_t depth, depth4;
 } eq_window;
 
-/* Where a kernel's row lies: `before` columns left of the image, then `inside`; dense rows (dilation 1, one group) only. */
-static uint32_t inside_of(const eq_conv2d_params *p, int32_t x, uint32_t *before) {
-    const int32_t width = p->kernel_w, in_w = p->in_w;
-    const int32_t left = x < 0 ? (-x < width ? -x : width) : 0;
-    const int32_t end = x + width > in_w ? (in_w > x ? in_w - x : 0) : width;
-    *before = (uint32_t)left;
-    return end > left ? (uint32_t)(end - left) : 0;
-}
-
 /* A line of the image is NULL where the kernel's row lies above or below it. */
 
 /* Channels in whole groups of four: straight from the image into the scratch row. */
@@ -25,7 +16,7 @@ static void widen_row(const eq_window *w, int32_t *to, uint32_t pixels, uint32_t
     const uint32_t width = p->kernel_w, in_c = p->in_c;
     if (p->dilation_w == 1 && p->groups == 1) {
         uint32_t before = 0;
-        const uint32_t inside = line == NULL ? 0 : inside_of(p, x, &before);
+        const uint32_t inside = line == NULL ? 0 : eq_inside_of(x, p->kernel_w, p->in_w, &before);
         if (inside < width) {
             eq_widen(to, pixels, position, NULL, width * in_c, 0);
         }
@@ -63,7 +54,7 @@ static void copy_row(const eq_window *w, int8_t *to, const int8_t *line, int32_t
     const uint32_t width = p->kernel_w, in_c = p->in_c;
     if (p->dilation_w == 1 && p->groups == 1) {
         uint32_t before = 0;
-        const uint32_t inside = line == NULL ? 0 : inside_of(p, x, &before);
+        const uint32_t inside = line == NULL ? 0 : eq_inside_of(x, p->kernel_w, p->in_w, &before);
         fill_bytes(to, zero, inside < width ? width * in_c : 0);
         if (inside > 0) {
             copy_bytes(to + before * in_c, line + (x + (int32_t)before) * (int32_t)in_c, inside * in_c);

@@ -6,8 +6,8 @@
 
 extern const uint16_t eq_sigmoid_table[256];
 
-static inline int32_t eq_logistic_q12(int32_t x) {
-    const int32_t scaled = x * 3;
+/* Of x * 3 * 2^12. */
+static inline int32_t eq_logistic_of(int32_t scaled) {
     const uint32_t size = (uint32_t)(scaled < 0 ? -scaled : scaled), entry = size >> 9;
     uint32_t y = (uint32_t)0x7fff << 10;
     if (entry < 255) {
@@ -18,9 +18,12 @@ static inline int32_t eq_logistic_q12(int32_t x) {
     return (int16_t)(uint16_t)(y >> 10);
 }
 
-/* tanh(x / 2^12 * 2^power): power 0 for Q3.12; other cells are shifted there first. */
-static inline int32_t eq_tanh_q12(int32_t x, int32_t power) {
-    const int32_t scaled = power >= 0 ? x * (3 * (1 << power)) : (x * 3 + (1 << (-power - 1))) >> -power;
+static inline int32_t eq_logistic_q12(int32_t x) {
+    return eq_logistic_of(x * 3);
+}
+
+/* Of x * 3 * 2^12. */
+static inline int32_t eq_tanh_of(int32_t scaled) {
     const uint32_t size = (uint32_t)(scaled < 0 ? -scaled : scaled), entry = size >> 8;
     int32_t y = 0xffff << 8;
     if (entry < 255) {
@@ -29,6 +32,11 @@ static inline int32_t eq_tanh_q12(int32_t x, int32_t power) {
     }
     y = scaled >= 0 ? y - (1 << 23) + (1 << 7) : -y + (1 << 23) + (1 << 7) - 1;
     return (int16_t)(y >> 8);
+}
+
+/* tanh(x / 2^12 * 2^power): power 0 for Q3.12; other cells are shifted there first. */
+static inline int32_t eq_tanh_q12(int32_t x, int32_t power) {
+    return eq_tanh_of(power >= 0 ? x * (3 * (1 << power)) : (x * 3 + (1 << (-power - 1))) >> -power);
 }
 
 #endif

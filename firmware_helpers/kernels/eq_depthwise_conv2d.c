@@ -1,48 +1,5 @@
 /* DEPTHWISE_CONV_2D of depth multiplier 1: four channels at a time, straight from the image. */
-#include "eq_common.h"
-
-/* The taps of one output pixel that lie inside the image. */
-typedef struct {
-    const int8_t *image; /* first tap, channel 0 */
-    uint32_t first;      /* its number in the kernel */
-    uint32_t rows, columns;
-    uint32_t step, line; /* from tap to tap in the image */
-    uint32_t kernel_w;
-    int32_t offset;
-} eq_taps;
-
-/* Taps of one axis inside 0..size-1: the number of the first and how many. */
-static void from_to(int32_t at, int32_t kernel, int32_t dilation, int32_t size, int32_t *first, int32_t *count) {
-    int32_t before = at < 0 ? -at : 0, room = at < size ? size - at : 0;
-    if (dilation != 1) {
-        before = (before + dilation - 1) / dilation;
-        room = (room + dilation - 1) / dilation;
-    }
-    const int32_t end = room < kernel ? room : kernel;
-    *first = before;
-    *count = end > before ? end - before : 0;
-}
-
-static EQ_NOINLINE eq_taps taps_at(const eq_conv2d_params *p, const int8_t *image, uint32_t oy, uint32_t ox) {
-    const int32_t y = (int32_t)(oy * p->stride_h) - p->pad_top, x = (int32_t)(ox * p->stride_w) - p->pad_left;
-    int32_t top, left, rows, columns;
-    from_to(y, p->kernel_h, p->dilation_h, p->in_h, &top, &rows);
-    from_to(x, p->kernel_w, p->dilation_w, p->in_w, &left, &columns);
-    if (columns > 0 && rows > 0) {
-        image += ((y + top * p->dilation_h) * p->in_w + x + left * p->dilation_w) * (int32_t)p->in_c;
-    } else {
-        rows = 0;
-    }
-    const eq_taps taps = {image,
-                          (uint32_t)(top * p->kernel_w + left),
-                          (uint32_t)rows,
-                          (uint32_t)columns,
-                          (uint32_t)p->dilation_w * p->in_c,
-                          (uint32_t)p->dilation_h * p->in_w * p->in_c,
-                          p->kernel_w,
-                          p->in_offset};
-    return taps;
-}
+#include "eq_taps.h"
 
 #if EQ_DSP
 
@@ -134,7 +91,7 @@ static EQ_NOINLINE void rest(const eq_conv2d_params *p, const eq_taps *t, const 
     const uint32_t taps = (uint32_t)p->kernel_h * p->kernel_w;
     for (uint32_t c = p->in_c & ~3u; c < p->in_c; c++) {
         const uint32_t entry = c * p->out.step;
-        const int32_t acc = one(t, t->image + c, weights + c * taps, bias[c]);
+        const int32_t acc = one(t, (const int8_t *)t->image + c, weights + c * taps, bias[c]);
         const int32_t end = eq_finish(acc, p->out.multiplier[entry], p->out.right_shift[entry], p->out.offset);
         output[c] = (int8_t)eq_clamp(end, p->out.act_min, p->out.act_max);
     }
@@ -145,7 +102,7 @@ void eq_depthwise_conv2d_s8(const eq_conv2d_params *p, const int8_t *input, cons
     for (uint32_t batch = 0; batch < p->batches; batch++) {
         for (uint32_t oy = 0; oy < p->out_h; oy++) {
             for (uint32_t ox = 0; ox < p->out_w; ox++) {
-                const eq_taps taps = taps_at(p, input, oy, ox);
+                const eq_taps taps = eq_taps_at(p, input, 1, oy, ox);
                 blocks(p, &taps, weights, bias, output);
                 rest(p, &taps, weights, bias, output);
                 output += p->in_c;

@@ -1,4 +1,4 @@
-/* INT8 kernels for generated models.
+/* Kernels of int8 activations, and of int16 activations with int8 weights (16x8), for generated models.
  *
  * Results equal tflite-micro's reference kernels byte for byte (double rounding, as both interpreters are built).
  *
@@ -9,6 +9,9 @@
  * - Scratch memory belongs to the caller, is aligned to 4 bytes, and may be used by the next operator at once.
  *   eq_..._get_buffer_size() gives its bytes; edgeq.codegen.layouts has the twin for the planner.
  * - Output may not overlap an input unless the operator's comment says how.
+ *
+ * int16: kernels named _s16 have the _s8 ones' parameters where nothing else is said. Zero points are 0 (all offsets of the
+ * parameters are), biases have 64 bits, weights are int8.
  *
  * Python twins, bit for bit: edgeq.codegen.multipliers (multipliers, clamps, ADD, SOFTMAX), edgeq.codegen.tables
  * (256-entry tables), edgeq.codegen.layouts (weights, scratch, overlap), edgeq.codegen.strides (copies, broadcasts).
@@ -41,6 +44,9 @@ typedef struct {
     int16_t act_max;
 } eq_output_s8;
 
+/* The same struct for layers of int16, made by multipliers.wide_output(): the multiplier has 16 bits, right_shift is 8..46,
+ * and out = clamp((acc * multiplier + 2^(right_shift - 1)) >> right_shift) with an accumulator of 64 bits. */
+
 /* ------------------------------------------------------------------------------------------------ CONV_2D
  *
  * weights: layouts.pack_conv(). For each group: `rows` = out_c / groups channels of `depth` = kernel_h * kernel_w *
@@ -64,6 +70,11 @@ size_t eq_conv2d_s8_get_buffer_size(const eq_conv2d_params *p);
 void eq_conv2d_s8(const eq_conv2d_params *p, const int8_t *input, const int8_t *weights, const int32_t *bias,
                   int8_t *output, void *scratch);
 
+/* int16: layouts.pack_conv(wide=True), the second and third of each four weights change places. Overlap as above, in values. */
+size_t eq_conv2d_s16_get_buffer_size(const eq_conv2d_params *p);
+void eq_conv2d_s16(const eq_conv2d_params *p, const int16_t *input, const int8_t *weights, const int64_t *bias,
+                   int16_t *output, void *scratch);
+
 /* ------------------------------------------------------------------------------------------------ DEPTHWISE_CONV_2D
  *
  * Depth multiplier 1: out_c = in_c; `groups` is not read.
@@ -75,6 +86,10 @@ void eq_conv2d_s8(const eq_conv2d_params *p, const int8_t *input, const int8_t *
 void eq_depthwise_conv2d_s8(const eq_conv2d_params *p, const int8_t *input, const int8_t *weights,
                             const int32_t *bias, int8_t *output);
 
+/* int16: layouts.pack_depthwise(wide=True), the second and third channel of each block change places; at most 511 taps. */
+void eq_depthwise_conv2d_s16(const eq_conv2d_params *p, const int16_t *input, const int8_t *weights,
+                             const int64_t *bias, int16_t *output);
+
 /* ------------------------------------------------------------------------------------------------ TRANSPOSE_CONV
  *
  * in_h/in_w/in_c and out_h/out_w/out_c are the operator's input and output; stride, kernel and pad as in the model's
@@ -82,6 +97,8 @@ void eq_depthwise_conv2d_s8(const eq_conv2d_params *p, const int8_t *input, cons
  */
 void eq_transpose_conv_s8(const eq_conv2d_params *p, const int8_t *input, const int8_t *weights, const int32_t *bias,
                           int8_t *output);
+void eq_transpose_conv_s16(const eq_conv2d_params *p, const int16_t *input, const int8_t *weights, const int64_t *bias,
+                           int16_t *output);
 
 /* ------------------------------------------------------------------------------------------------ FULLY_CONNECTED
  *
@@ -100,6 +117,11 @@ size_t eq_fully_connected_s8_get_buffer_size(const eq_fully_connected_params *p)
 void eq_fully_connected_s8(const eq_fully_connected_params *p, const int8_t *input, const int8_t *weights,
                            const int32_t *bias, int8_t *output, void *scratch);
 
+/* int16: layouts.pack_dense(wide=True). Scratch may begin where the input does, or before. */
+size_t eq_fully_connected_s16_get_buffer_size(const eq_fully_connected_params *p);
+void eq_fully_connected_s16(const eq_fully_connected_params *p, const int16_t *input, const int8_t *weights,
+                            const int64_t *bias, int16_t *output, void *scratch);
+
 /* ------------------------------------------------------------------------------------------------ pooling
  *
  * Fused activation as a clamp. Output may be written onto the input (out == in) when stride >= kernel and nothing is padded.
@@ -112,6 +134,8 @@ typedef struct {
 
 void eq_average_pool_s8(const eq_pool_params *p, const int8_t *input, int8_t *output);
 void eq_max_pool_s8(const eq_pool_params *p, const int8_t *input, int8_t *output);
+void eq_average_pool_s16(const eq_pool_params *p, const int16_t *input, int16_t *output);
+void eq_max_pool_s16(const eq_pool_params *p, const int16_t *input, int16_t *output);
 
 /* ------------------------------------------------------------------------------------------------ two operands
  *
@@ -125,7 +149,7 @@ typedef struct {
     uint32_t stride_b[5];
 } eq_broadcast;
 
-/* ADD and SUB: multipliers.add(). Each operand: (x + offset) << 20, times its multiplier; sum or (sign -1) difference; then
+/* ADD and SUB: multipliers.add(). Each operand: (x + offset) << 20 (int16: 15), times its multiplier; sum or (sign -1) difference; then
  * the output's multiplier. `shift` are right shifts, 0 or more. */
 typedef struct {
     eq_broadcast shape;
@@ -136,6 +160,7 @@ typedef struct {
 } eq_add_params;
 
 void eq_add_s8(const eq_add_params *p, const int8_t *a, const int8_t *b, int8_t *output);
+void eq_add_s16(const eq_add_params *p, const int16_t *a, const int16_t *b, int16_t *output);
 
 /* MUL: multipliers.mul(); out_shift as right_shift above (may be negative). */
 typedef struct {
@@ -146,10 +171,13 @@ typedef struct {
 } eq_mul_params;
 
 void eq_mul_s8(const eq_mul_params *p, const int8_t *a, const int8_t *b, int8_t *output);
+void eq_mul_s16(const eq_mul_params *p, const int16_t *a, const int16_t *b, int16_t *output);
 
 /* MAXIMUM, MINIMUM: all three on one grid, as tflite-micro takes them. */
 void eq_maximum_s8(const eq_broadcast *p, const int8_t *a, const int8_t *b, int8_t *output);
 void eq_minimum_s8(const eq_broadcast *p, const int8_t *a, const int8_t *b, int8_t *output);
+void eq_maximum_s16(const eq_broadcast *p, const int16_t *a, const int16_t *b, int16_t *output);
+void eq_minimum_s16(const eq_broadcast *p, const int16_t *a, const int16_t *b, int16_t *output);
 
 /* PRELU: a is the input, b the alphas. multipliers.prelu(). */
 typedef struct {
@@ -182,6 +210,37 @@ typedef struct {
 void eq_requantize_s16_s8(const eq_requantize_params *p, const int16_t *input, int8_t *output, size_t count);
 void eq_requantize_s16(const eq_requantize_params *p, const int16_t *input, int16_t *output, size_t count);
 
+/* RELU, RELU6, LEAKY_RELU of int16: one multiplier for each sign, then the clamp. In place allowed. */
+typedef struct {
+    int32_t positive_multiplier, negative_multiplier;
+    int8_t positive_shift, negative_shift; /* right shifts, may be negative */
+    int16_t act_min, act_max;
+} eq_leaky_relu_params;
+
+void eq_leaky_relu_s16(const eq_leaky_relu_params *p, const int16_t *input, int16_t *output, size_t count);
+
+/* LOGISTIC and TANH of int16, into Q0.15: (x * multiplier + round) >> right_shift is x in 3 * 2^12ths.
+ * multipliers.curve(). In place allowed. */
+typedef struct {
+    int32_t multiplier, round;
+    int8_t right_shift;
+} eq_curve_params;
+
+void eq_logistic_s16(const eq_curve_params *p, const int16_t *input, int16_t *output, size_t count);
+void eq_tanh_s16(const eq_curve_params *p, const int16_t *input, int16_t *output, size_t count);
+
+/* QUANTIZE from float32, DEQUANTIZE of int16 to it, by the numbers' bits: scale = mantissa * 2^exponent, mantissa 2^23 to
+ * 2^24 - 1. multipliers.f32(). NaN becomes the zero point. */
+typedef struct {
+    uint32_t mantissa;
+    int16_t exponent;
+    int32_t zero_point;
+} eq_f32_params;
+
+void eq_quantize_f32_s8(const eq_f32_params *p, const void *input, int8_t *output, size_t count);
+void eq_quantize_f32_s16(const eq_f32_params *p, const void *input, int16_t *output, size_t count);
+void eq_dequantize_s16_f32(const eq_f32_params *p, const int16_t *input, void *output, size_t count);
+
 /* SOFTMAX over the last axis: multipliers.softmax(). In place allowed. */
 typedef struct {
     uint32_t rows, depth;
@@ -191,6 +250,18 @@ typedef struct {
 } eq_softmax_params;
 
 void eq_softmax_s8(const eq_softmax_params *p, const int8_t *input, int8_t *output);
+
+/* int16, into Q0.15: tables.exponential() and tables.reciprocal(), 513 entries each; multipliers.softmax_s16(). At most
+ * 65536 values to a row. In place allowed. */
+typedef struct {
+    const int16_t *exponential;
+    const int16_t *reciprocal;
+    uint32_t rows, depth;
+    int32_t multiplier;
+    int8_t right_shift; /* may be negative */
+} eq_softmax_s16_params;
+
+void eq_softmax_s16(const eq_softmax_s16_params *p, const int16_t *input, int16_t *output);
 
 /* ------------------------------------------------------------------------------------------------ reductions
  *
@@ -211,10 +282,13 @@ typedef struct {
 } eq_mean_params;
 
 void eq_mean_s8(const eq_mean_params *p, const int8_t *input, int8_t *output);
+void eq_mean_s16(const eq_mean_params *p, const int16_t *input, int16_t *output);
 void eq_reduce_max_s8(const eq_reduce *p, const int8_t *input, int8_t *output);
+void eq_reduce_max_s16(const eq_reduce *p, const int16_t *input, int16_t *output);
 
 /* ARG_MAX: outer, axis, inner are products of dimensions; the first of equal values wins. */
 void eq_arg_max_s8(uint32_t outer, uint32_t axis, uint32_t inner, const int8_t *input, int32_t *output);
+void eq_arg_max_s16(uint32_t outer, uint32_t axis, uint32_t inner, const int16_t *input, int32_t *output);
 
 /* ------------------------------------------------------------------------------------------------ moving bytes
  *
@@ -234,8 +308,9 @@ typedef struct {
 
 void eq_copy_strided(const eq_copy *p, const void *input, void *output);
 
-/* PAD, PADV2 = eq_fill_s8 over the output, then eq_copy_strided of the input into it. */
+/* PAD, PADV2 = eq_fill_s8 (or _s16) over the output, then eq_copy_strided of the input into it. */
 void eq_fill_s8(int8_t value, int8_t *output, size_t count);
+void eq_fill_s16(int16_t value, int16_t *output, size_t count);
 
 /* GATHER: `count` indices, each picks `inner` bytes out of `axis` rows; batch dims belong to outer (one index list for each of
  * `index_batches`, which divides outer). An index outside 0..axis-1 is taken as 0 (tflite-micro reads outside memory). */

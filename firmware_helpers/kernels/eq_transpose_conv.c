@@ -1,5 +1,5 @@
 /* TRANSPOSE_CONV, from the output's side: every output gathers the inputs that reach it, so no sums are kept. */
-#include "eq_common.h"
+#include "eq_transpose_conv.h"
 
 static int32_t dot(const int8_t *x, const int8_t *w, int32_t offset, uint32_t depth) {
     int32_t sum = 0;
@@ -9,22 +9,12 @@ static int32_t dot(const int8_t *x, const int8_t *w, int32_t offset, uint32_t de
     return sum;
 }
 
-/* The input coordinate that reaches output `at` through tap k, or -1. */
-static int32_t source(uint32_t at, uint32_t k, int32_t pad, uint32_t stride, int32_t size) {
-    const int32_t spread = (int32_t)at + pad - (int32_t)k;
-    if (spread < 0 || spread % (int32_t)stride != 0) {
-        return -1;
-    }
-    const int32_t found = spread / (int32_t)stride;
-    return found < size ? found : -1;
-}
-
 static int32_t sum_at(const eq_conv2d_params *p, const int8_t *input, const int8_t *w, uint32_t oy, uint32_t ox) {
     int32_t sum = 0;
     for (uint32_t ky = 0; ky < p->kernel_h; ky++) {
-        const int32_t y = source(oy, ky, p->pad_top, p->stride_h, p->in_h);
+        const int32_t y = eq_source(oy, ky, p->pad_top, p->stride_h, p->in_h);
         for (uint32_t kx = 0; kx < p->kernel_w; kx++, w += p->in_c) {
-            const int32_t x = source(ox, kx, p->pad_left, p->stride_w, p->in_w);
+            const int32_t x = eq_source(ox, kx, p->pad_left, p->stride_w, p->in_w);
             if (y >= 0 && x >= 0) {
                 sum += dot(input + (uint32_t)(y * p->in_w + x) * p->in_c, w, p->in_offset, p->in_c);
             }

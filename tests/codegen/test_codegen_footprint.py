@@ -11,6 +11,7 @@ from edgeq import models, targets, workflow
 from edgeq.codegen import footprint, generate, lowering
 from edgeq.planning import arenas
 from edgeq.testing import models as made
+from edgeq.types import ModelGraph
 
 CODE_BYTES = {
     "kws_dscnn/kws_reference_int8.tflite": 35_328,
@@ -37,13 +38,22 @@ def test_every_operator_that_is_lowered_has_a_size() -> None:
     assert set(footprint.KERNELS) == set(lowering.LOWERINGS)
 
 
-def test_from_the_float_model_the_arena_is_exact(tmp_path: Path) -> None:
+@pytest.mark.parametrize("scheme", ["static_wi8_ai8", "static_wi8_ai16"])
+def test_from_the_float_model_the_arena_is_exact(tmp_path: Path, scheme: str) -> None:
     """Planned from the float file, built from the converted one."""
     path = made.conv_tflite(tmp_path)
     made.tiny_dataset(tmp_path)
-    found, bundle = workflow.build(path, "stm32l4r5", str(tmp_path / "dataset.yaml"), output=tmp_path / "out")
+    found, bundle = workflow.build(
+        path,
+        "stm32l4r5",
+        str(tmp_path / "dataset.yaml"),
+        output=tmp_path / "out",
+        wish=workflow.Wish(scheme=scheme),
+    )
     assert bundle is not None
     assert not isinstance(found, workflow.Refused)
+    assert found.plan.scheme.name == scheme
+    assert found.plan.memory.compiled_refusal is None
     assert found.plan.memory.compiled_bytes["arena"] == bundle.manifest.estimates["arena_bytes"]
     assert found.plan.memory.compiled_bytes["constants"] == pytest.approx(
         bundle.manifest.estimates["constant_bytes"], rel=0.05
@@ -61,4 +71,29 @@ def test_what_cannot_be_compiled_has_none(tmp_path: Path) -> None:
     assert arenas.compiled(integers, targets.load("raspberry-pi-4")) == {}
     unknown = dataclasses.replace(graph.operators[0], type="COS")
     assert arenas.compiled(dataclasses.replace(integers, operators=(unknown, *graph.operators[1:])), board) == {}
-    assert [one.type for one in footprint.unknown(dataclasses.replace(graph, operators=(unknown,)))] == ["COS"]
+    place = f"operator {unknown.index} (COS)"
+    assert arenas.refusal(dataclasses.replace(graph, operators=(unknown,)), board) == f"{place} has no kernel in C"
+    assert arenas.refusal(graph, board) == "operator 0 (CONV_2D) has kernels for integers, not for float32"
+    assert arenas.refusal(graph, targets.load("raspberry-pi-4")) is None
+    assert arenas.refusal(integers, board) is None
+
+
+def wide(graph: ModelGraph, dtype: str = "int16") -> ModelGraph:
+    """The graph with other activations."""
+    tensors = (t if t.is_constant else dataclasses.replace(t, dtype=dtype) for t in graph.tensors)
+    return dataclasses.replace(graph, tensors=tuple(tensors))
+
+
+def test_16_bit_activations_have_kernels_of_their_own(tmp_path: Path) -> None:
+    graph = models.read(made.conv_tflite(tmp_path))
+    narrow, other = (footprint.footprint(wide(graph, dtype)) for dtype in ("int8", "int16"))
+    assert other["arena"] > 1.5 * narrow["arena"]
+    assert other["code"] > narrow["code"]
+    first = dataclasses.replace(graph.operators[0], type="HARD_SWISH")
+    lacking = dataclasses.replace(wide(graph), operators=(first, *graph.operators[1:]))
+    assert footprint.footprint(lacking) == {}
+    assert footprint.refusal(lacking) == "operator 0 (HARD_SWISH) has a kernel for int8, not for int16"
+
+
+def test_every_16_bit_operator_has_a_kernel_for_int8_too() -> None:
+    assert set(footprint.WIDE) < set(footprint.KERNELS)

@@ -251,7 +251,7 @@ def test_a_version_that_is_not_known_is_refused(tmp_path: Path) -> None:
 
 def test_other_data_types_are_refused(tmp_path: Path) -> None:
     graph = one("SOFTMAX", quantized("out", (1, 4), 1 / 256, 0, "uint8"), quantized("in", (1, 4), 0.1, 0, "uint8"))
-    assert "has a kernel for int8, not for uint8" in refused(tmp_path, graph).message
+    assert "has kernels for int8 and int16, not for uint8" in refused(tmp_path, graph).message
 
 
 def test_a_shape_that_does_not_follow_is_refused(tmp_path: Path) -> None:

@@ -134,7 +134,14 @@ CASES = {
     "TANH": unary("TANH", Grid(1 / 128, 0)),
     "SOFTMAX": unary("SOFTMAX", Grid(1 / 256, -128), "SoftmaxOptions", beta=2.0),
 }  # fmt: skip
-ELSEWHERE = {"DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "AVERAGE_POOL_2D", "MAX_POOL_2D", "UNIDIRECTIONAL_SEQUENCE_LSTM"}
+ELSEWHERE = {
+    "DEPTHWISE_CONV_2D",
+    "FULLY_CONNECTED",
+    "AVERAGE_POOL_2D",
+    "MAX_POOL_2D",
+    "UNIDIRECTIONAL_SEQUENCE_LSTM",
+    "SVDF",
+}
 
 
 def test_no_operator_is_forgotten() -> None:

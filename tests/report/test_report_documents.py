@@ -45,7 +45,8 @@ def test_plan_keys(plan: types.Plan) -> None:
     assert found["scheme"] == "static_wi8_ai8"
     assert set(found) >= {"target", "runtime", "ok", "operators", "memory", "predicted", "checks", "rejected"}
     assert set(found["operators"][0]) >= {"index", "type", "signature", "placement", "rule", "why"}
-    assert set(found["memory"]) == {"flash_bytes", "ram_bytes", "arena_bytes", "arena_parts_bytes", "compiled_bytes"}
+    sizes = {"flash_bytes", "ram_bytes", "arena_bytes", "arena_parts_bytes"}
+    assert set(found["memory"]) == {*sizes, "compiled_bytes", "compiled_refusal"}
     assert set(found["checks"][0]) == {"rule", "subject", "ok", "needed", "available", "unit", "why", "hint"}
     assert set(found["rejected"][0]) >= {"scheme", "why"}
 

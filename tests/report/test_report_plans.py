@@ -54,7 +54,7 @@ def test_a_part_without_words_is_shown_by_its_name(plan: types.Plan) -> None:
 def test_json_keeps_its_keys_and_adds_the_parts(plan: types.Plan) -> None:
     memory = json.plan(with_parts(plan, **PARTS))["memory"]
     sizes = {"flash_bytes": 1, "ram_bytes": 22924, "arena_bytes": 22924}
-    assert memory == {**sizes, "arena_parts_bytes": PARTS, "compiled_bytes": {}}
+    assert memory == {**sizes, "arena_parts_bytes": PARTS, "compiled_bytes": {}, "compiled_refusal": None}
 
 
 def test_what_the_compiled_model_takes_has_a_line(plan: types.Plan) -> None:
@@ -63,3 +63,9 @@ def test_what_the_compiled_model_takes_has_a_line(plan: types.Plan) -> None:
     memory = dataclasses.replace(plan.memory, compiled_bytes=sizes)
     text = shown(dataclasses.replace(plan, memory=memory))
     assert "flash 36.0 KiB, RAM 9.3 KiB (arena, exact)" in text
+
+
+def test_what_cannot_be_compiled_says_why(plan: types.Plan) -> None:
+    memory = dataclasses.replace(plan.memory, compiled_refusal="operator 7 (COS) has no kernel in C")
+    text = shown(dataclasses.replace(plan, memory=memory))
+    assert "compiled to C  no: operator 7 (COS) has no kernel in C" in text

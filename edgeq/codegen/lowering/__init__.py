@@ -45,6 +45,7 @@ LOWERINGS: Mapping[str, tuple[int, Lowering]] = {
     "REDUCE_MAX": (3, reductions.largest),
     "ARG_MAX": (3, reductions.arg_max),
     "UNIDIRECTIONAL_SEQUENCE_LSTM": (4, recurrent.lstm),
+    "SVDF": (4, recurrent.svdf),
     "LOGISTIC": (3, activations.logistic),
     "TANH": (3, activations.tanh),
     "HARD_SWISH": (1, activations.hard_swish),

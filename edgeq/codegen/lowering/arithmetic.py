@@ -11,10 +11,10 @@ from edgeq.codegen.program import Call, Step, Struct, Value
 
 
 def _add(at: Operands, sign: int) -> Step:
-    shape = _broadcast(at)
+    shape, suffix = _broadcast(at)
     a, b, output = at.index(0), at.index(1), at.output()
     with at.scaling():
-        made = multipliers.add(at.scale(a), at.scale(b), at.scale(output))
+        made = multipliers.add(at.scale(a), at.scale(b), at.scale(output), at.dtype(output))
     low, high = clamp(at, output)
     fields: dict[str, Value] = {
         "shape": shape,
@@ -31,7 +31,7 @@ def _add(at: Operands, sign: int) -> Step:
         "act_min": low,
         "act_max": high,
     }
-    return _two(at, "eq_add_s8", Struct("eq_add_params", fields))
+    return _two(at, f"eq_add_{suffix}", Struct("eq_add_params", fields))
 
 
 add = partial(_add, sign=1)
@@ -40,7 +40,7 @@ subtract = partial(_add, sign=-1)
 
 def multiply(at: Operands) -> Step:
     """MUL."""
-    shape = _broadcast(at)
+    shape, suffix = _broadcast(at)
     a, b, output = at.index(0), at.index(1), at.output()
     with at.scaling():
         made = multipliers.mul(at.scale(a), at.scale(b), at.scale(output))
@@ -55,7 +55,7 @@ def multiply(at: Operands) -> Step:
         "act_min": low,
         "act_max": high,
     }
-    return _two(at, "eq_mul_s8", Struct("eq_mul_params", fields))
+    return _two(at, f"eq_mul_{suffix}", Struct("eq_mul_params", fields))
 
 
 def _extreme(at: Operands, function: str) -> Step:
@@ -63,16 +63,18 @@ def _extreme(at: Operands, function: str) -> Step:
     grids = {(at.scale(tensor), at.zero_point(tensor)) for tensor in (at.index(0), at.index(1), at.output())}
     if len(grids) != 1:
         raise at.refused("compares stored values, but its operands have different scales")
-    return _two(at, function, _broadcast(at))
+    shape, suffix = _broadcast(at)
+    return _two(at, f"{function}_{suffix}", shape)
 
 
-maximum = partial(_extreme, function="eq_maximum_s8")
-minimum = partial(_extreme, function="eq_minimum_s8")
+maximum = partial(_extreme, function="eq_maximum")
+minimum = partial(_extreme, function="eq_minimum")
 
 
 def prelu(at: Operands) -> Step:
     """PRELU: operand 1 has the slopes."""
-    shape = _broadcast(at)
+    at.wants("int8", at.index(0), at.index(1), at.output())
+    shape, _ = _broadcast(at)
     source, alpha, output = at.index(0), at.index(1), at.output()
     with at.scaling():
         made = multipliers.prelu(at.scale(source), at.scale(alpha), at.scale(output))
@@ -89,8 +91,9 @@ def prelu(at: Operands) -> Step:
     return _two(at, "eq_prelu_s8", Struct("eq_prelu_params", fields))
 
 
-def _broadcast(at: Operands) -> Struct:
-    at.wants("int8", at.index(0), at.index(1), at.output())
+def _broadcast(at: Operands) -> tuple[Struct, str]:
+    """The walk over both operands, and which kernel's suffix they want."""
+    suffix = at.suffix(at.index(0), at.index(1), at.output())
     a, b = at.shape(0), at.shape(1)
     with at.scaling():
         found = strides.broadcast(a, b)
@@ -99,7 +102,7 @@ def _broadcast(at: Operands) -> Struct:
         at.output(),
         tuple(max(*sizes) for sizes in zip(*((1,) * (rank - len(s)) + tuple(s) for s in (a, b)), strict=True)),
     )
-    return Struct("eq_broadcast", found._asdict())
+    return Struct("eq_broadcast", found._asdict()), suffix
 
 
 def _two(at: Operands, function: str, params: Struct) -> Step:

@@ -20,13 +20,22 @@ from edgeq.types import Shape
 Multipliers = Callable[[float, Sequence[float], float], list[Multiplier]]
 
 
+_MOST_TAPS = 511
+"""Of a 16-bit depthwise kernel, so that 32 bits hold the products' sum."""
+
+
 class _Made(NamedTuple):
     """How accumulators become outputs, weights (channels first), biases, whether accumulators stay narrow."""
 
     output: Struct
     weights: NDArray[Any]
-    bias: NDArray[np.int32]
+    bias: NDArray[np.int32] | NDArray[np.int64]
     is_narrow: bool
+    suffix: str
+
+    @property
+    def is_wide(self) -> bool:
+        return self.suffix == "s16"
 
 
 def conv(at: Operands) -> Step:
@@ -37,7 +46,7 @@ def conv(at: Operands) -> Step:
     window = _window(at, image, weights.shape[1:3], weights.shape[0])
     groups = image[3] // weights.shape[3]
     made = _made(at, at.index(0), 2, weights, multipliers.conv)
-    return _convolution(at, window, made, layouts.pack_conv(made.weights, groups), groups)
+    return _convolution(at, window, made, layouts.pack_conv(made.weights, groups, wide=made.is_wide), groups)
 
 
 def depthwise(at: Operands) -> Step:
@@ -49,11 +58,14 @@ def depthwise(at: Operands) -> Step:
     made = _made(at, at.index(0), 2, np.moveaxis(weights[0], 2, 0), multipliers.conv, axis=3)
     weights = np.moveaxis(made.weights, 0, 2)[np.newaxis]
     if weights.shape[3] != image[3]:
-        packed = layouts.pack_conv(layouts.multiplied_depthwise(weights, image[3]), image[3])
+        packed = layouts.pack_conv(layouts.multiplied_depthwise(weights, image[3]), image[3], wide=made.is_wide)
         return _convolution(at, window, made, packed, image[3])
-    arguments = (at.read(0), Table(layouts.pack_depthwise(weights)), Table(made.bias), at.written())
+    if made.is_wide and math.prod(weights.shape[1:3]) > _MOST_TAPS:
+        raise at.refused(f"has a kernel of {math.prod(weights.shape[1:3])} taps; the 16-bit one takes {_MOST_TAPS}")
+    packed = layouts.pack_depthwise(weights, wide=made.is_wide)
+    arguments = (at.read(0), Table(packed), Table(made.bias), at.written())
     params = _params(at, at.index(0), window, 1, made.output)
-    return Step(calls=(Call("eq_depthwise_conv2d_s8", (params, *arguments)),), is_narrow=made.is_narrow)
+    return Step(calls=(Call(f"eq_depthwise_conv2d_{made.suffix}", (params, *arguments)),), is_narrow=made.is_narrow)
 
 
 def transpose_conv(at: Operands) -> Step:
@@ -67,7 +79,7 @@ def transpose_conv(at: Operands) -> Step:
     made = _made(at, at.index(2), 3, weights, multipliers.conv)
     params = _params(at, at.index(2), window, 1, made.output)
     arguments = (at.read(2), Table(np.ascontiguousarray(made.weights)), Table(made.bias), at.written())
-    return Step(calls=(Call("eq_transpose_conv_s8", (params, *arguments)),), is_narrow=made.is_narrow)
+    return Step(calls=(Call(f"eq_transpose_conv_{made.suffix}", (params, *arguments)),), is_narrow=made.is_narrow)
 
 
 def dense(at: Operands) -> Step:
@@ -82,14 +94,15 @@ def dense(at: Operands) -> Step:
     made = _made(at, at.index(0), 2, weights, multipliers.dense)
     fields = {"batches": values // in_c, "in_c": in_c, "out_c": out_c, "in_offset": -at.zero_point(at.index(0))}
     params = Struct("eq_fully_connected_params", {**fields, "out": made.output})
-    arguments = (at.read(0), Table(layouts.pack_dense(made.weights)), Table(made.bias), at.written(), Scratch())
-    return Step(calls=(Call("eq_fully_connected_s8", (params, *arguments)),), is_narrow=made.is_narrow)
+    packed = layouts.pack_dense(made.weights, wide=made.is_wide)
+    arguments = (at.read(0), Table(packed), Table(made.bias), at.written(), Scratch())
+    return Step(calls=(Call(f"eq_fully_connected_{made.suffix}", (params, *arguments)),), is_narrow=made.is_narrow)
 
 
 def _convolution(at: Operands, window: Window, made: _Made, packed: NDArray[np.int8], groups: int) -> Step:
     params = _params(at, at.index(0), window, groups, made.output)
     arguments = (at.read(0), Table(packed), Table(made.bias), at.written(), Scratch())
-    return Step(calls=(Call("eq_conv2d_s8", (params, *arguments)),), is_narrow=made.is_narrow)
+    return Step(calls=(Call(f"eq_conv2d_{made.suffix}", (params, *arguments)),), is_narrow=made.is_narrow)
 
 
 def _image_and_weights(at: Operands, image: int) -> tuple[Shape, NDArray[Any]]:
@@ -123,26 +136,44 @@ def _made(
 ) -> _Made:
     """What the kernel takes of weights with their channels on the first axis; `axis` is that of the file's scales."""
     output = at.output()
-    at.wants("int8", image, output)
-    grid = at.quantization(at.index(1))
+    suffix, grid = at.suffix(image, output), at.quantization(at.index(1))
     if len(grid.scales) not in (1, len(weights)) or (len(grid.scales) > 1 and grid.axis != axis):
         raise at.refused(f"has {len(grid.scales)} scales along axis {grid.axis} of its weights")
     with at.scaling():
         factors = make(at.scale(image), grid.scales, at.scale(output))
+    if suffix == "s16":
+        return _made_wide(at, bias_place, weights, factors)
     (low, high), zero = clamp(at, output), at.zero_point(output)
     found = Channels(weights, _bias(at, bias_place, len(weights)), factors)
     layer = settle(found, at.zero_point(image), (low - zero, high - zero))
+    bounds = multipliers.accumulator_bounds(layer.weights, layer.bias, at.zero_point(image))
+    is_narrow = multipliers.is_narrow(layer.multipliers, bounds)
+    return _Made(_output(at, layer.multipliers), layer.weights, layer.bias, is_narrow, suffix)
+
+
+def _made_wide(at: Operands, place: int, weights: NDArray[Any], factors: list[Multiplier]) -> _Made:
+    """The same for int16, whose accumulators and biases have 64 bits."""
+    if not at.has(place) and at.operator.type == "CONV_2D":
+        raise at.refused("of int16 has no bias; its kernel, as the reference, wants one of 64 bits")
+    bias = at.constant(place) if at.has(place) else np.zeros(len(weights), np.int64)
+    if bias.dtype != np.int64 or bias.size != len(weights):
+        raise at.refused(f"has a bias of {bias.size} {bias.dtype} for {len(weights)} channels; with int16 it has int64")
+    with at.scaling():
+        made = [multipliers.wide_output(one) for one in factors]
+    return _Made(_output(at, made), weights, np.ascontiguousarray(bias.ravel(), np.int64), True, "s16")
+
+
+def _output(at: Operands, factors: Sequence[Multiplier]) -> Struct:
+    low, high = clamp(at, at.output())
     fields: dict[str, Value] = {
-        "multiplier": Table(np.array([one.mantissa for one in layer.multipliers], np.int32)),
-        "right_shift": Table(np.array([one.right_shift for one in layer.multipliers], np.int8)),
+        "multiplier": Table(np.array([one.mantissa for one in factors], np.int32)),
+        "right_shift": Table(np.array([one.right_shift for one in factors], np.int8)),
         "step": int(len(factors) > 1),
-        "offset": zero,
+        "offset": at.zero_point(at.output()),
         "act_min": low,
         "act_max": high,
     }
-    bounds = multipliers.accumulator_bounds(layer.weights, layer.bias, at.zero_point(image))
-    is_narrow = multipliers.is_narrow(layer.multipliers, bounds)
-    return _Made(Struct("eq_output_s8", fields), layer.weights, layer.bias, is_narrow)
+    return Struct("eq_output_s8", fields)
 
 
 def _bias(at: Operands, place: int, channels: int) -> NDArray[np.int32]:
@@ -158,6 +189,6 @@ def clamp(at: Operands, output: int) -> tuple[int, int]:
     """Limits of a fused activation on the output's grid."""
     activation = at.text("fused_activation_function", "NONE")
     try:
-        return multipliers.clamp(activation, at.scale(output), at.zero_point(output))
+        return multipliers.clamp(activation, at.scale(output), at.zero_point(output), at.dtype(output))
     except KeyError as error:
         raise at.refused(f"has the fused activation {activation}, which has no integer form") from error

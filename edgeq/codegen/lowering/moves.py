@@ -144,8 +144,7 @@ def _joined(at: Operands, shapes: Sequence[Shape], axis: int, whole: Shape) -> S
 
 def pad(at: Operands) -> Step:
     """PAD with the output's zero point, PADV2 with operand 2."""
-    shape = at.shape(0)
-    at.wants("int8", at.index(0), at.output())
+    shape, suffix = at.shape(0), at.suffix(at.index(0), at.output())
     amounts = at.integers(1)
     if len(amounts) != 2 * len(shape) or min(amounts) < 0:
         raise at.refused(f"pads {list(shape)} by {amounts}")
@@ -155,7 +154,7 @@ def pad(at: Operands) -> Step:
     value = at.integers(2)[0] if at.has(2) else at.zero_point(at.output())
     with at.scaling():
         made = strides.pad(shape, pairs)
-    fill = Call("eq_fill_s8", (value, at.written(), math.prod(whole)))
+    fill = Call(f"eq_fill_{suffix}", (value, at.written(), math.prod(whole)))
     return Step(calls=(fill, _copy(at, made, at.read(0), at.written())))
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from edgeq.codegen.network import Array, Network
-from edgeq.codegen.program import C_TYPES, Activation, Table
+from edgeq.codegen.program import C_TYPES, SUFFIXES, Activation, Table
 from edgeq.errors import BuildError
 from edgeq.types import Operator, Quantization, Shape
 
@@ -100,6 +100,17 @@ class Operands:
         wrong = [tensor for tensor in tensors if self.dtype(tensor) != dtype]
         if wrong:
             raise self.refused(f"has a kernel for {dtype}, not for {self.dtype(wrong[0])} (tensor {wrong[0]})")
+
+    def suffix(self, *tensors: int) -> str:
+        """`s8` or `s16`, the one kind of these activations; int16 has zero points of 0, as the reference wants."""
+        first = self.dtype(tensors[0])
+        if first not in SUFFIXES:
+            raise self.refused(f"has kernels for {' and '.join(SUFFIXES)}, not for {first} (tensor {tensors[0]})")
+        self.wants(first, *tensors)
+        for tensor in tensors if first == "int16" else ():
+            if self.zero_point(tensor):
+                raise self.refused(f"wants a zero point of 0 for tensor {tensor}, which is int16")
+        return SUFFIXES[first]
 
     def wants_rank(self, rank: int, *tensors: int) -> None:
         wrong = [tensor for tensor in tensors if len(self.net.shape(tensor)) != rank]

@@ -1,4 +1,6 @@
-"""UNIDIRECTIONAL_SEQUENCE_LSTM of INT8 with a 16-bit cell: no peepholes, projection, normalization or coupled gates."""
+"""Operators with a state that outlives an inference: SVDF, and UNIDIRECTIONAL_SEQUENCE_LSTM of INT8 with a 16-bit cell
+(no peepholes, projection, normalization or coupled gates).
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,9 @@ import numpy as np
 from edgeq.codegen import layouts, multipliers
 from edgeq.codegen.lowering.operands import Operands
 from edgeq.codegen.multipliers import Multiplier
-from edgeq.codegen.program import Activation, Call, Scratch, Step, Struct, Table, Value
+from edgeq.codegen.network import Array
+from edgeq.codegen.program import C_TYPES, Activation, Call, Scratch, Step, Struct, Table, Value
+from edgeq.types import Shape
 
 GATES = {"input": 0, "forget": 1, "cell": 2, "output": 3}
 """By gate its place among the operands of each kind: weights from 1 on, recurrent ones from 5, biases from 12."""
@@ -102,3 +106,79 @@ def gate_multipliers(at: Operands, place: int) -> tuple[Multiplier, Multiplier]:
             for source, weights in pairs
         )
     return own, recurrent
+
+
+FEATURES, TIMES, BIAS, STATE = 1, 2, 3, 4
+"""SVDF's operands."""
+
+
+def svdf(at: Operands) -> Step:
+    """SVDF: its state, of int8 or int16 as its weights in time, lies in the arena."""
+    shape, times = at.shape(0), at.constant(TIMES)
+    if at.text("fused_activation_function", "NONE") != "RELU":
+        raise at.refused("has no RELU; the reference's integers know no other activation of it")
+    features, rank = _features(at, shape), at.number("rank")
+    if rank < 1 or features.shape[0] % rank or times.shape[:1] != features.shape[:1] or times.ndim != 2:
+        raise at.refused(f"has weights of shapes {list(features.shape)} and {list(times.shape)} of rank {rank}")
+    filters, memory = times.shape
+    state = _state(at, times.dtype.name, shape[0] * filters * memory)
+    at.wants_shape(at.output(), (shape[0], filters // rank))
+    with at.scaling():
+        made = svdf_multipliers(at)
+    fields: dict[str, Value] = {
+        "batches": shape[0],
+        "in_c": shape[1],
+        "filters": filters,
+        "rank": rank,
+        "memory": memory,
+        "is_wide": int(times.dtype == np.int16),
+        "in_offset": -at.zero_point(at.index(0)),
+        "state_zero_point": at.zero_point(at.index(STATE)),
+        "out_offset": at.zero_point(at.output()),
+        "feature_multiplier": made.feature.mantissa,
+        "out_multiplier": made.out.mantissa,
+        "feature_shift": made.feature.right_shift,
+        "out_shift": made.out.right_shift,
+    }
+    constants = Table(features), Table(times), Table(svdf_bias(at, filters // rank))
+    arguments = (Struct("eq_svdf_params", fields), at.read(0), *constants, state, at.written())
+    return Step(calls=(Call("eq_svdf_s8", arguments),))
+
+
+def _features(at: Operands, shape: Shape) -> Array:
+    at.wants("int8", at.index(0), at.output())
+    at.wants_rank(2, at.index(0))
+    features = at.constant(FEATURES)
+    if features.dtype != np.int8 or features.ndim != 2 or features.shape[1] != shape[1]:
+        raise at.refused(f"has weights of {features.dtype} {list(features.shape)} for {shape[1]} features")
+    if any(point for place in (FEATURES, TIMES) for point in at.quantization(at.index(place)).zero_points):
+        raise at.refused("has weights with a zero point, which has no kernel")
+    return features
+
+
+def _state(at: Operands, dtype: str, count: int) -> Activation:
+    """The state as an argument; refuses one that is made or stored, and other types than the weights in time."""
+    tensor = at.index(STATE)
+    if at.net.is_constant(tensor) or at.net.is_made(tensor):
+        raise at.refused("wants a state that outlives an inference (a variable)")
+    if dtype not in ("int8", "int16") or at.dtype(tensor) != dtype or math.prod(at.shape(STATE)) != count:
+        raise at.refused(f"has a state of {at.dtype(tensor)} {list(at.shape(STATE))} for weights of {dtype}")
+    if dtype == "int16" and at.zero_point(tensor):
+        raise at.refused("wants a zero point of 0 for its state of int16")
+    return Activation(tensor, C_TYPES[dtype])
+
+
+def svdf_bias(at: Operands, units: int) -> Array:
+    """SVDF's bias, zeros where it has none."""
+    if not at.has(BIAS):
+        return np.zeros(units, np.int32)
+    bias = at.constant(BIAS)
+    if bias.dtype != np.int32 or bias.shape != (units,):
+        raise at.refused(f"has a bias of {bias.dtype} {list(bias.shape)} for {units} units")
+    return bias
+
+
+def svdf_multipliers(at: Operands) -> multipliers.Svdf:
+    """SVDF's two multipliers; raises ValueError where they do not fit."""
+    tensors = at.index(0), at.index(FEATURES), at.index(STATE), at.index(TIMES), at.output()
+    return multipliers.svdf(*map(at.scale, tensors))

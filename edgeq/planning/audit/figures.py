@@ -42,6 +42,7 @@ def memory(plan: Plan, look: View, target: Target) -> PlannedMemory:
         arena_bytes=arena,
         arena_parts_bytes=parts_of_arena,
         compiled_bytes=arenas.compiled(planned, target),
+        compiled_refusal=arenas.refusal(planned, target),
     )
 
 
