@@ -26,10 +26,13 @@ ANSWER_SECONDS = 1.5
 _CALLS = 2
 _AFTER_SECONDS = 0.4
 """How long the rest of an answer is waited for once the firmware says that it is done."""
+_QUIET_SECONDS = 0.1
 _FLOOD_BYTES = 1 << 20
 _PIECE_BYTES = 76
 """Of an input in one command: the firmware takes 160 characters."""
 _MOST_TAG = 0xFFFFFF
+_RESET = "reset the board, then measure again"
+_NOISE = "check the cable, its ground and the baud rate"
 _TEXT = bytes([*range(0x20, 0x7F), *b"\t\r\n"])
 
 
@@ -125,9 +128,9 @@ class Conversation:
             trouble = attempt.trouble
             if not self._synchronize():
                 begun = f" within {gap_seconds:.3g} s: it hangs" if attempt.found and gap_seconds else ""
-                raise TimedOut(f"the firmware at {self.name} does not answer {question!r}{begun}")
-        raise CommandFailed(f"the firmware at {self.name} cannot be understood: {trouble or 'answers are missing'}",
-                            hint="check the cable, its ground and the baud rate")  # fmt: skip
+                raise TimedOut(f"the firmware at {self.name} does not answer {question!r}{begun}", hint=_RESET)
+        told = trouble or "answers are missing"
+        raise CommandFailed(f"the firmware at {self.name} cannot be understood: {told}", hint=_NOISE)
 
     def load(self, content: bytes) -> None:
         """Give the firmware an input, and make sure that it has every byte of it."""
@@ -135,9 +138,8 @@ class Conversation:
             if self._try_load(content):
                 return
             if not self._synchronize():
-                raise TimedOut(f"the firmware at {self.name} fell silent while it was given an input")
-        raise CommandFailed(f"inputs do not reach {self.name} undamaged",
-                            hint="check the cable, its ground and the baud rate")  # fmt: skip
+                raise TimedOut(f"the firmware at {self.name} fell silent while it was given an input", hint=_RESET)
+        raise CommandFailed(f"inputs do not reach {self.name} undamaged", hint=_NOISE)
 
     def _try_load(self, content: bytes) -> bool:
         digits = content.hex()
@@ -203,7 +205,8 @@ class Conversation:
     def _settle(self) -> None:
         """Pass over answers to earlier questions, for as long as they keep coming."""
         until = time.monotonic() + ANSWER_SECONDS
-        while time.monotonic() < until and self._next(min(until, time.monotonic() + _AFTER_SECONDS / 2)) is not None:
+        quiet = _QUIET_SECONDS + 40 * self._stream.byte_seconds
+        while time.monotonic() < until and self._next(min(until, time.monotonic() + quiet)) is not None:
             pass
 
     def _wait_for(self, kind: Kind, until: float) -> Line | None:
