@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgeq.documents import decode, load_json
-from edgeq.errors import Altered, BuildError, CommandFailed, RuntimeMissing, TimedOut, Unreachable
+from edgeq.errors import Altered, BuildError, CommandFailed, EdgeqError, RuntimeMissing, TimedOut, Unreachable
 from edgeq.lab import deploy
 from edgeq.lab.boards.conversation import Answer, Conversation
 from edgeq.lab.boards.lines import numbers
@@ -124,7 +124,7 @@ def greet(conversation: Conversation, hint: str) -> Told:
     return about(conversation, hint)
 
 
-def _unnamed(conversation: Conversation, hint: str) -> Exception:
+def _unnamed(conversation: Conversation, hint: str) -> EdgeqError:
     heard, name = conversation.heard(), conversation.name
     if not heard.size_bytes:
         return TimedOut(f"nothing answers at {name}: the board is silent", hint=hint)
