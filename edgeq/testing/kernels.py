@@ -225,8 +225,8 @@ def compile_library(folder: Path, variant: str = "portable", extra: Sequence[str
 def load(path: Path) -> ctypes.CDLL:
     """The library with the return types of its sizes."""
     library = ctypes.CDLL(str(path))
-    for name in ("conv2d", "fully_connected", "lstm"):
-        getattr(library, f"eq_{name}_s8_get_buffer_size").restype = c_size_t
+    for name in ("conv2d_s8", "fully_connected_s8", "lstm_s8", "conv2d_s16", "fully_connected_s16"):
+        getattr(library, f"eq_{name}_get_buffer_size").restype = c_size_t
     return library
 
 

@@ -133,11 +133,21 @@ static inline int64_t eq_sum_s16(int64_t a, int64_t b) {
     return (int64_t)((uint64_t)a + (uint64_t)b);
 }
 
-/* acc * multiplier * 2^-shift of a 64-bit accumulator, halves up, before the clamp. What the reference lets overflow,
- * wraps here too. */
+/* The same for shifts of 32 and more, which tiny multipliers have. */
+static EQ_NOINLINE int32_t eq_finish_far(uint64_t product, int32_t shift) {
+    return (int32_t)(uint32_t)((product + ((uint64_t)1 << (shift - 1))) >> 32) >> (shift - 32);
+}
+
+/* acc * multiplier * 2^-shift of a 64-bit accumulator, halves up, before the clamp; shift 8..46. What the reference lets
+ * overflow, wraps here too. The usual shifts are taken out of two words by hand: it is a third of what a shift of 64 bits
+ * by a variable costs on a 32-bit core. */
 static inline int32_t eq_finish_s16(int64_t acc, int32_t multiplier, int32_t shift) {
-    const uint64_t product = (uint64_t)acc * (uint64_t)(int64_t)multiplier + ((uint64_t)1 << (shift - 1));
-    return (int32_t)(uint32_t)(uint64_t)((int64_t)product >> shift);
+    uint64_t product = (uint64_t)acc * (uint32_t)multiplier;
+    if (shift < 32) {
+        product += (uint32_t)1 << (shift - 1);
+        return (int32_t)(((uint32_t)product >> shift) | ((uint32_t)(product >> 32) << (32 - shift)));
+    }
+    return eq_finish_far(product, shift);
 }
 
 /* Room for `depth` values of one pixel, in whole groups of four. */

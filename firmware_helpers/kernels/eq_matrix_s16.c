@@ -66,21 +66,27 @@ static inline uint32_t chunk_of(uint32_t left) {
     return left < EQ_CHUNK ? left : EQ_CHUNK;
 }
 
+/* Two channels of a block of four times two pixels over one chunk. A function of its own: its loop needs every register. */
+static EQ_NOINLINE void chunk_2x2(const int8_t *w, const int16_t *x, const int16_t *y, uint32_t count, int64_t sums[4]) {
+    int32_t acc[4] = {0, 0, 0, 0};
+    for (const int16_t *const end = x + (count & ~7u); x != end; x += 8, y += 8, w += 32) {
+        dot_2x2(w, x, y, acc);
+        dot_2x2(w + 16, x + 4, y + 4, acc);
+    }
+    if ((count & 4u) != 0) {
+        dot_2x2(w, x, y, acc);
+    }
+    sums[0] = eq_sum_s16(sums[0], acc[0]);
+    sums[1] = eq_sum_s16(sums[1], acc[1]);
+    sums[2] = eq_sum_s16(sums[2], acc[2]);
+    sums[3] = eq_sum_s16(sums[3], acc[3]);
+}
+
 /* Channels 0 and 1 of a block of four from `w` on, times two pixels; depth4 values of the second follow the first's. */
 static inline void sums_2x2(const int8_t *w, const int16_t *x, uint32_t depth4, int64_t sums[4]) {
-    for (uint32_t left = depth4, now = 0; left != 0; left -= now) {
-        int32_t acc[4] = {0, 0, 0, 0};
+    for (uint32_t left = depth4, now = 0; left != 0; left -= now, x += now, w += 4 * now) {
         now = chunk_of(left);
-        for (const int16_t *const end = x + (now & ~7u); x != end; x += 8, w += 32) {
-            dot_2x2(w, x, x + depth4, acc);
-            dot_2x2(w + 16, x + 4, x + depth4 + 4, acc);
-        }
-        if ((now & 4u) != 0) {
-            dot_2x2(w, x, x + depth4, acc); /* the last chunk's end: nothing is read behind it */
-        }
-        for (int i = 0; i < 4; i++) {
-            sums[i] = eq_sum_s16(sums[i], acc[i]);
-        }
+        chunk_2x2(w, x, x + depth4, now, sums);
     }
 }
 

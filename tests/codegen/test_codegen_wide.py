@@ -158,12 +158,54 @@ def test_random_networks_give_the_references_bytes(seed: int, batch: int, ends: 
             assert c_models.differing_bytes(model.run(feed), oracle.run(feed)) == 0
 
 
-def prove(bundle: Path) -> str:
+PROGRAM = """
+#include "model.h"
+#include <stdio.h>
+#include <stdlib.h>
+int main(void) {
+    uint8_t *arena = aligned_alloc(EQ_MODEL_ARENA_ALIGNMENT, EQ_MODEL_ARENA_BYTES);
+    if (arena == NULL || eq_model_reset(arena) != EQ_MODEL_OK) {
+        return 2;
+    }
+    if (fread(eq_model_input_0(arena), 1, EQ_MODEL_INPUT_0_BYTES, stdin) != EQ_MODEL_INPUT_0_BYTES) {
+        return 3;
+    }
+    const int status = eq_model_invoke(arena);
+    fwrite(eq_model_output_0(arena), 1, EQ_MODEL_OUTPUT_0_BYTES, stdout);
+    free(arena);
+    return status;
+}
+"""
+
+
+@pytest.mark.parametrize("path", ["-DEQ_DEFAULT", *DSP])
+def test_every_kind_of_layer_is_clean_under_sanitizers(tmp_path: Path, path: str) -> None:
+    """ASan sees the tables' and the arena's ends, UBSan the arithmetic."""
+    net = Network(11, (2, 9, 7, 3))
+    for layer in (convolution, depthwise, pool, doubled, leaky, padded, curve, joined, convolution, classify):
+        layer(net)
+    file = write_tflite(tmp_path / "model.tflite", net.graph())
+    compiled = generate.compile_model(file)
+    (tmp_path / "main.c").write_text(PROGRAM)
+    sources = c_models.write(compiled, tmp_path)
+    flags = ["-O1", *c_models.WARNINGS, *c_models.SANITIZERS, path, *c_models.includes(tmp_path)]
+    c_models.gcc([*flags, "-o", tmp_path / "program", tmp_path / "main.c", *sources])
+    oracle = reference.open(file)
+    for seed in range(4):
+        feed = random_s16(seed, (2, 9, 7, 3))
+        done = subprocess.run(
+            [str(tmp_path / "program")], input=feed.tobytes(), capture_output=True, timeout=60, check=False
+        )
+        assert done.returncode == 0, done.stderr.decode()[-2000:]
+        assert done.stdout == oracle.run([feed])[0].tobytes()
+
+
+def prove(bundle: Path, *flags: str) -> str:
     """What `make check` says; the warnings are errors there."""
     if shutil.which("make") is None:
         pytest.skip("make is not installed on this host: the bundle cannot be built")
     done = subprocess.run(
-        ["make", "-s", "check"], cwd=bundle, capture_output=True, text=True, timeout=120, check=False,
+        ["make", "-s", "check", *flags], cwd=bundle, capture_output=True, text=True, timeout=120, check=False,
         env={"PATH": os.environ["PATH"]},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
@@ -185,6 +227,9 @@ def test_the_example_proves_itself(tmp_path: Path) -> None:
     assert "eq-differing-bytes 0" in said
     assert "eq-vectors 32" in said
     assert "int16_t" in (Path(bundle.path) / "model.h").read_text()
+    (Path(bundle.path) / "build" / "selftest").unlink()
+    flags = f"CFLAGS={' '.join(c_models.SANITIZERS)} -DEQ_EMULATE_DSP"
+    assert "eq-differing-bytes 0" in prove(Path(bundle.path), flags)
 
 
 def test_keyword_spotting_proves_itself(shared: Path, tmp_path: Path) -> None:

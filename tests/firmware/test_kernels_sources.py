@@ -30,7 +30,10 @@ def test_every_function_of_the_header_has_a_body(tmp_path: Path) -> None:
     assert [name for name in sorted(names) if not hasattr(library, name)] == []
 
 
-@pytest.mark.parametrize("name", ["eq_matrix.c", "eq_conv2d.c", "eq_softmax.c"])
+PATHS = ("eq_matrix.c", "eq_conv2d.c", "eq_softmax.c", "eq_matrix_s16.c", "eq_conv2d_s16.c", "eq_f32.c")
+
+
+@pytest.mark.parametrize("name", PATHS)
 @pytest.mark.parametrize("flag", ["-DEQ_EMULATE_DSP", "-DEQ_NARROW_ACCUMULATORS", "-m32"])
 def test_each_path_compiles_alone(name: str, flag: str, tmp_path: Path) -> None:
     argv = ["gcc", *kernels.WARNINGS, "-O2", "-ffreestanding", "-fsyntax-only", flag, str(kernels.SOURCES / name)]

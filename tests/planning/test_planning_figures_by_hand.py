@@ -122,7 +122,7 @@ def test_arenas_that_are_known_are_not_laid_out_again(tiny: Any) -> None:
     known: memory.Arenas = {}
     for signature in (STATIC, PER_TENSOR, WIDE, FLOAT, DYNAMIC):
         memory.predict(look, [placed(look, signature)], target, target.runtimes[0], known, as_is=False)
-    assert [sum(parts.values()) for parts, _ in known.values()] == [64, 64 + 48, 208]
+    assert [sum(parts.values()) for parts, *_ in known.values()] == [64, 64 + 48, 208]
 
 
 @pytest.mark.parametrize(("dtype", "size"), [("int4", 0.5), ("int8", 1), ("float16", 2), ("int64", 8), ("new", 4)])

@@ -36,7 +36,10 @@ STACK_BYTES = 2048
 """What the linker leaves for the stack, at least."""
 _LIMITS = {"int8_t": (-128, 127), "uint8_t": (0, 255), "int16_t": (-32768, 32767)}
 _RUNTIME = ("eq_selftest.c", "eq_text.c", "eq_watermark.c")
-HOT = ("eq_matrix.c", "eq_depthwise_conv2d.c", "eq_transpose_conv.c", "eq_add.c", "eq_mul.c", "eq_lookup.c")
+HOT = (
+    *("eq_matrix.c", "eq_depthwise_conv2d.c", "eq_transpose_conv.c", "eq_add.c", "eq_mul.c", "eq_lookup.c"),
+    *("eq_matrix_s16.c", "eq_depthwise_conv2d_s16.c"),
+)
 """Kernels with inner loops, which a firmware compiles for speed; the rest for size."""
 PROTOCOL = ("eq_protocol.c", "eq_protocol.h", "eq_protocol_main.c", "eq_protocol_own.c", "eq_protocol_own.h")
 _ADDERS = {"CONV_2D": "AddConv2D", "DEPTHWISE_CONV_2D": "AddDepthwiseConv2D", "AVERAGE_POOL_2D": "AddAveragePool2D"}
