@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from edgeq.datasets.streaming import ahead
 from edgeq.quantization import equalization, rounding
 from edgeq.quantization.equalization import Site
-from edgeq.quantization.layers import Layer, Means, Statistics
+from edgeq.quantization.layers import Layer, Statistics
 from edgeq.quantization.rounding import Grid
 from edgeq.types import Dataset, ModelGraph, Plan, Progress, RangeMethod, Scheme
 
@@ -34,7 +34,7 @@ RIVAL: RangeMethod = "mean-min-max"
 """Ranges that are tried against the plan's: tight where few samples reach far (mobilenet_v2), too tight elsewhere."""
 ENOUGH_DB = 25.0
 """SQNR on the samples that are looked at from which on a file is taken as the quantizer wrote it."""
-BIAS_NOTE = "biases took what the mean lost by rounded weights"
+MENDED_NOTE = "weights were rounded by what layers read, and biases took what the mean lost"
 RIVAL_NOTE = f"ranges by {RIVAL} bring answers nearer to float"
 MANY = 50
 """Calibration samples from which on a mean of their extremes says something of others."""
@@ -56,13 +56,13 @@ class Watcher(Protocol):
 
 
 class Known(NamedTuple):
-    """A model's layers by name, what they read, and what the original answers to the samples.
+    """A model's layers by name, what they read if that was looked at, and what the original answers to the samples.
 
     `rounded` holds what was found for a layer before, with its scales.
     """
 
     layers: Mapping[str, Layer]
-    seen: Mapping[str, Means]
+    seen: Mapping[str, Statistics]
     answers: Sequence[Sequence[Array]] = ()
     rounded: dict[str, tuple[Array, Array]] | None = None
 
@@ -93,25 +93,15 @@ def is_per_channel(scheme: Scheme) -> bool:
     return scheme.default.granularity == "per-channel"
 
 
-def enough_db(scheme: Scheme) -> float:
-    """SQNR from which on no other file is made; who asks for corrections gets the best."""
-    return math.inf if scheme.corrected else ENOUGH_DB
-
-
 def observed(
     layers: Mapping[str, Layer],
     stream: Iterable[Mapping[str, Array]],
     outputs: Sequence[str],
     count: int,
     progress: Progress,
-    *,
-    is_corrected: bool,
 ) -> Known:
-    """What layers read, over a stream of the tensors that they read and of the model's outputs.
-
-    Correlations are summed up for a scheme that is to be corrected; means alone cost little.
-    """
-    seen = {name: (Statistics if is_corrected else Means)(layer) for name, layer in layers.items()}
+    """What layers read, over a stream of the tensors that they read and of the model's outputs."""
+    seen = {name: Statistics(layer) for name, layer in layers.items()}
     answers = watched(seen, layers, stream, outputs, lambda done: progress("look at layers", done, count))
     progress("look at layers", count, count)
     return Known(layers, seen, answers, {})
@@ -134,14 +124,9 @@ def watched(
     return answers
 
 
-def correlated(known: Known) -> dict[str, Statistics]:
-    """What is known of correlations."""
-    return {name: one for name, one in known.seen.items() if isinstance(one, Statistics)}
-
-
 def equalized(known: Known, places: Iterable[Site]) -> tuple[Known, int]:
     """The layers after channels were multiplied where that pays, and at how many places it did."""
-    layers, seen, count = dict(known.layers), correlated(known), 0
+    layers, seen, count = dict(known.layers), dict(known.seen), 0
     for site in places:
         made = equalization.factors(site, layers, seen)
         if made is None:
@@ -167,64 +152,44 @@ def is_faithful(known: Known, answers: Iterable[Sequence[Array]]) -> bool:
     return noise == 0 or (math.isfinite(noise) and noise * 10 ** (FAITHFUL_DB / 10) < signal)
 
 
-class Attempt(NamedTuple):
-    """One way to write a file: ranges, whether weights and biases are mended, and what users are told of it."""
-
-    ranges: RangeMethod
-    is_mended: bool
-    notes: tuple[str, ...] = ()
-
-
-def attempts(plan: Plan, known: Known, samples: int) -> list[Attempt]:
-    """What is tried, the plan's own way first, with ranges from so many calibration samples.
-
-    A corrected scheme is mended either way; another only gets new biases, which costs little.
-    """
-    scheme = plan.scheme
-    found = [Attempt(scheme.ranges, is_mended=scheme.corrected)]
-    if not known.answers:
-        return found
-    if not scheme.corrected:
-        found.append(Attempt(scheme.ranges, is_mended=True, notes=(BIAS_NOTE,)))
-    if samples >= MANY and scheme.ranges != RIVAL:
-        notes = (RIVAL_NOTE,) if scheme.corrected else (BIAS_NOTE, RIVAL_NOTE)
-        found.append(Attempt(RIVAL, is_mended=True, notes=notes))
-    return found
+def methods(plan: Plan, known: Known, samples: int) -> list[RangeMethod]:
+    """Ranges that are tried, the plan's first, from so many calibration samples."""
+    own = plan.scheme.ranges
+    return [own, RIVAL] if known.answers and samples >= MANY and own != RIVAL else [own]
 
 
 def best(
     known: Known,
-    ways: Sequence[Attempt],
+    scheme: Scheme,
+    ranges: Sequence[RangeMethod],
     make: Callable[[RangeMethod], T],
     mend: Callable[[T], T],
     answer: Callable[[T], Iterable[Sequence[Array]]],
-    *,
-    enough_db: float,
 ) -> tuple[T, tuple[str, ...]]:
-    """The file that answers nearest to float, and its notes; no more are tried once one reaches `enough_db`.
+    """The file that answers nearest to float, and its notes; no more are tried once one is near enough.
 
-    `mend` gives a mended copy. A later file is taken only when it is clearly nearer, and for most samples.
+    `mend` gives a copy with other weights and biases: a corrected scheme's files all get them, another's first does
+    without. A later file is taken only when it is clearly nearer, and for most samples.
     """
-    plain: dict[RangeMethod, T] = {}
-
-    def written(way: Attempt) -> T:
-        if way.ranges not in plain:
-            plain.clear()
-            plain[way.ranges] = make(way.ranges)
-        return mend(plain[way.ranges]) if way.is_mended else plain[way.ranges]
-
-    made, notes = written(ways[0]), ways[0].notes
-    if len(ways) == 1:
+    plain = make(ranges[0])
+    told = () if scheme.corrected else (MENDED_NOTE,)
+    tries = [((*told, RIVAL_NOTE), method) for method in ranges[1:]]
+    if known.answers and not scheme.corrected:
+        tries.insert(0, (told, ranges[0]))
+    made: T = mend(plain) if scheme.corrected else plain
+    notes: tuple[str, ...] = ()
+    if not tries:
         return made, notes
+    bound = math.inf if scheme.corrected else 10 ** (ENOUGH_DB / 10)  # who asks for corrections gets the best
     signal = sum(float((one.astype(np.float64) ** 2).sum()) for sample in known.answers for one in sample)
     errors = _errors(known, answer(made))
-    for way in ways[1:]:
-        if errors.sum() * 10 ** (enough_db / 10) <= signal:
+    for words, method in tries:
+        if errors.sum() * bound <= signal:
             break
-        other = written(way)
+        other = mend(plain if method == ranges[0] else make(method))
         others = _errors(known, answer(other))
         if is_nearer(errors, others):
-            made, notes, errors = other, way.notes, others
+            made, notes, errors = other, words, others
     return made, notes
 
 
@@ -256,9 +221,7 @@ def corrected(name: str, known: Known, grid: Grid, *, has_bias: bool) -> tuple[A
     if layer is None or seen is None or seen.count == 0:
         return None
     before = known.rounded.get(name) if known.rounded is not None else None
-    if not isinstance(seen, Statistics):
-        integers = rounding.nearest(layer.weights, grid)
-    elif before is not None and np.array_equal(before[0], grid.scales):
+    if before is not None and np.array_equal(before[0], grid.scales):
         integers = before[1]
     else:
         integers = rounding.rounded(layer, grid, seen, is_centred=has_bias)

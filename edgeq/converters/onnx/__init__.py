@@ -8,6 +8,7 @@ where the CPU has VNNI or is an ARM, uint8 elsewhere: 16-bit sums of int8 produc
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import tempfile
 import time
@@ -180,13 +181,21 @@ def _static(job: _Job) -> Made:
     model, known, more = improve.improved(model, names, samples, count, job.folder, where, job.progress, scheme)
     nodes = [node for node in model.graph.node if node.name in names]
     _keep(job, model)
+
+    @functools.cache
+    def seen() -> improving.Known:
+        """Looked at only if a file has to be mended."""
+        if known.seen:
+            return known
+        return improve.looked(model, known.layers, samples, count, job.folder, where, job.progress)
+
     (made, kept), told = improving.best(
         known,
-        improving.attempts(job.plan, known, len(data.calibration)),
+        scheme,
+        improving.methods(job.plan, known, len(data.calibration)),
         lambda method: _made(job, model, nodes, method, is_reread=bool(known.layers)),
-        lambda one: (improve.corrected(one[0], known, job.progress), one[1]),
+        lambda one: (improve.corrected(one[0], seen(), job.progress), one[1]),
         lambda one: improve.answers(one[0], samples(count), job.folder, where),
-        enough_db=improving.enough_db(scheme),
     )
     more += told
     if all(one.placement in ("cpu", "float") for one in job.plan.operators):

@@ -13,6 +13,7 @@ from edgeq.converters import improving
 from edgeq.converters.improving import Known, Samples
 from edgeq.converters.onnx import calibration, prepare, static
 from edgeq.converters.onnx import layers as reading
+from edgeq.quantization.layers import Layer
 from edgeq.quantization.rounding import Grid
 from edgeq.types import Progress, Scheme
 
@@ -30,29 +31,43 @@ def improved(
     progress: Progress,
     scheme: Scheme,
 ) -> tuple[Any, Known, list[str]]:
-    """The model with equalized channels, the layers among those nodes with what they read, and notes.
+    """The model with equalized channels, the layers among those nodes with what the model answers, and notes.
 
-    Only a corrected scheme equalizes; weights with one scale for all outputs would pay for channels that are raised
-    where they are made. A transformer stays as it is: its noise comes from activations, which are smoothed.
+    What layers read is known of a corrected scheme; `looked` finds it for another. Only a corrected scheme equalizes;
+    weights with one scale for all outputs would pay for channels that are raised where they are made. A transformer
+    stays as it is: its noise comes from activations, which are smoothed.
     """
     if not count or static.is_transformer(model):
         return model, Known({}, {}), []
     layers = {name: layer for name, layer in reading.layers(model).items() if name in names}
+    if not scheme.corrected:
+        return model, looked(model, {}, samples, count, folder, where, progress)._replace(layers=layers), []
+    known = looked(model, layers, samples, count, folder, where, progress)
+    places = reading.channel_sites(model, layers) if improving.is_per_channel(scheme) else []
+    after, changed = improving.equalized(known, places)
+    if not changed:
+        return model, known, []
+    made = reading.written(model, [one for name, one in after.layers.items() if one is not layers[name]])
+    is_kept = improving.is_faithful(known, answers(made, samples(improving.CHECKED), folder, where))
+    notes = improving.note(changed, len(places), is_kept=is_kept)
+    return (made, after, notes) if is_kept else (model, known, notes)
+
+
+def looked(
+    model: Any,
+    layers: Mapping[str, Layer],
+    samples: Samples,
+    count: int,
+    folder: Path,
+    where: str,
+    progress: Progress,
+) -> Known:
+    """What these layers read and the model answers."""
     sources = {layer.source for layer in layers.values()}
     outputs = [item.name for item in model.graph.output]
     with prepare.blaming(where):
         stream = calibration.watch(model, sources, samples(count), folder, where)
-        known = improving.observed(layers, stream, outputs, count, progress, is_corrected=scheme.corrected)
-        is_raised = scheme.corrected and improving.is_per_channel(scheme)
-        places = reading.channel_sites(model, layers) if is_raised else []
-        after, changed = improving.equalized(known, places)
-        if not changed:
-            return model, known, []
-        made = reading.written(model, [one for name, one in after.layers.items() if one is not layers[name]])
-        checked = calibration.watch(made, (), samples(improving.CHECKED), folder, where)
-        is_kept = improving.is_faithful(known, [[seen[name] for name in outputs] for seen in checked])
-    notes = improving.note(changed, len(places), is_kept=is_kept)
-    return (made, after, notes) if is_kept else (model, known, notes)
+        return improving.observed(layers, stream, outputs, count, progress)
 
 
 def answers(made: Any, samples: Iterable[tuple[Array, ...]], folder: Path, where: str) -> Iterator[list[Array]]:
@@ -64,7 +79,7 @@ def answers(made: Any, samples: Iterable[tuple[Array, ...]], folder: Path, where
 
 
 def corrected(model: Any, known: Known, progress: Progress) -> Any:
-    """A quantized model with its weights rounded anew where correlations are known, and its biases mended."""
+    """A quantized model with its weights rounded anew and its biases mended, by what layers were seen to read."""
     from onnx import numpy_helper
 
     made = type(model)()

@@ -117,16 +117,21 @@ def _quantized(job: Job) -> tuple[bytes, list[str]]:
         known, more = improve.improved(model, samples, count, job.progress, scheme)
         notes += more
     _keep(job, model, names)
+
+    @functools.cache
+    def seen() -> improving.Known:
+        """Looked at only if a file has to be mended."""
+        return known if known.seen else improve.looked(model, known.layers, samples, count, job.progress)
+
     with tempfile.TemporaryDirectory(prefix="edgeq-") as folder:
         make = functools.partial(_made, job, flatbuffer.dump(model), names, places, cells, known, Path(folder))
-        ways = improving.attempts(job.plan, known, len(_dataset(job).calibration) if count else 0)
         made, told = improving.best(
             known,
-            ways,
+            scheme,
+            improving.methods(job.plan, known, len(_dataset(job).calibration) if count else 0),
             make,
-            lambda one: improve.corrected(one, known, job.progress),
+            lambda one: improve.corrected(one, seen(), job.progress),
             lambda one: improve.answers(one, samples(count)),
-            enough_db=improving.enough_db(scheme),
         )
     notes += told
     flatbuffer.open_added(made)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from edgeq.converters import improving
 from edgeq.converters.improving import Known, Samples
 from edgeq.converters.tflite import layers as reading
 from edgeq.converters.tflite.restore import type_name
+from edgeq.quantization.layers import Layer
 from edgeq.quantization.rounding import Grid
 from edgeq.runtimes import encode, infer, litert
 from edgeq.types import Progress, Scheme
@@ -26,39 +27,43 @@ _THREADS = 4
 
 
 def improved(model: Any, samples: Samples, count: int, progress: Progress, scheme: Scheme) -> tuple[Known, list[str]]:
-    """Equalize the model's channels; its layers with what they read, and notes. Names are numbered.
+    """Equalize the model's channels; its layers with what the model answers, and notes. Names are numbered.
 
-    Only a corrected scheme equalizes. Weights with one scale for all outputs would pay for channels that are raised
-    where they are made.
+    What layers read is known of a corrected scheme; `looked` finds it for another. Only a corrected scheme equalizes.
+    Weights with one scale for all outputs would pay for channels that are raised where they are made.
     """
     if not count:
         return Known({}, {}), []
     layers = reading.layers(model)
-    sources = {layer.source for layer in layers.values()}
-    outputs = [model.subgraphs[0].tensors[index].name.decode() for index in model.subgraphs[0].outputs]
-    stream = _watch(model, sources, outputs, samples(count))
-    known = improving.observed(layers, stream, outputs, count, progress, is_corrected=scheme.corrected)
-    is_raised = scheme.corrected and improving.is_per_channel(scheme)
-    places = reading.channel_sites(model, layers) if is_raised else []
+    if not scheme.corrected:
+        return looked(model, {}, samples, count, progress)._replace(layers=layers), []
+    known = looked(model, layers, samples, count, progress)
+    places = reading.channel_sites(model, layers) if improving.is_per_channel(scheme) else []
     after, changed = improving.equalized(known, places)
     if not changed:
         return known, []
     reading.write(model, [one for name, one in after.layers.items() if one is not layers[name]])
-    checked = _watch(model, (), outputs, samples(improving.CHECKED))
-    is_kept = improving.is_faithful(known, [[seen[name] for name in outputs] for seen in checked])
+    is_kept = improving.is_faithful(known, answers(model, samples(improving.CHECKED)))
     if not is_kept:
         reading.write(model, layers.values())
     return after if is_kept else known, improving.note(changed, len(places), is_kept=is_kept)
 
 
+def looked(model: Any, layers: Mapping[str, Layer], samples: Samples, count: int, progress: Progress) -> Known:
+    """What these layers read and the model answers."""
+    sources = {layer.source for layer in layers.values()}
+    outputs = [model.subgraphs[0].tensors[index].name.decode() for index in model.subgraphs[0].outputs]
+    return improving.observed(layers, _watch(model, sources, outputs, samples(count)), outputs, count, progress)
+
+
 def _watch(
-    model: Any, names: Container[str], outputs: Sequence[str], samples: Iterable[tuple[Array, ...]]
+    model: Any, names: set[str], outputs: Sequence[str], samples: Iterable[tuple[Array, ...]]
 ) -> Iterator[Mapping[str, Array]]:
     """Those tensors' values, and the outputs', sample by sample."""
-    session = _session(model, preserve=names != ())
+    session = _session(model, preserve=bool(names))
     for sample in samples:
         answers = session.run([encode(port, real) for port, real in zip(session.inputs, sample, strict=True)])
-        seen = dict(session.tensors(names)) if names != () else {}
+        seen = dict(session.tensors(names)) if names else {}
         yield seen | dict(zip(outputs, answers, strict=True))
 
 
@@ -78,7 +83,7 @@ def answers(made: Any, samples: Iterable[tuple[Array, ...]]) -> Iterator[Sequenc
 
 
 def corrected(model: Any, known: Known, progress: Progress) -> Any:
-    """A quantized model with its weights rounded anew where correlations are known, and its biases mended."""
+    """A quantized model with its weights rounded anew and its biases mended, by what layers were seen to read."""
     made = flatbuffer.parse(flatbuffer.dump(model))
     tensors = made.subgraphs[0].tensors
     found = [
