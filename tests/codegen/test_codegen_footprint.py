@@ -11,6 +11,8 @@ from edgeq import models, targets, workflow
 from edgeq.codegen import footprint, generate, lowering
 from edgeq.planning import arenas
 from edgeq.testing import models as made
+from edgeq.testing.single_op import single, tensor
+from edgeq.testing.tflite import write_tflite
 from edgeq.types import ModelGraph
 
 CODE_BYTES = {
@@ -88,11 +90,22 @@ def test_16_bit_activations_have_kernels_of_their_own(tmp_path: Path) -> None:
     graph = models.read(made.conv_tflite(tmp_path))
     narrow, other = (footprint.footprint(wide(graph, dtype)) for dtype in ("int8", "int16"))
     assert other["arena"] > 1.5 * narrow["arena"]
-    assert other["code"] > narrow["code"]
+    assert other["constants"] > narrow["constants"]
+    assert other["code"] != narrow["code"]
     first = dataclasses.replace(graph.operators[0], type="HARD_SWISH")
     lacking = dataclasses.replace(wide(graph), operators=(first, *graph.operators[1:]))
     assert footprint.footprint(lacking) == {}
     assert footprint.refusal(lacking) == "operator 0 (HARD_SWISH) has a kernel for int8, not for int16"
+
+
+def test_a_plan_names_the_operator_without_c_where_tflite_micro_runs_it(tmp_path: Path) -> None:
+    ends = [tensor("x", (1, 4, 4, 3), dtype="float32")], [tensor("y", (1, 4, 4, 3), dtype="float32")]
+    path = write_tflite(tmp_path / "model.tflite", single("ABS", *ends))
+    plan = workflow.plan(path, "stm32l4r5", output=tmp_path / "out")
+    assert next(check for check in plan.checks if check.rule == "operators-placed").ok
+    assert plan.memory.arena_bytes > 0
+    assert plan.memory.compiled_bytes == {}
+    assert plan.memory.compiled_refusal == "operator 0 (ABS) has no kernel in C"
 
 
 def test_every_16_bit_operator_has_a_kernel_for_int8_too() -> None:
