@@ -10,12 +10,12 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 TARGET := generic-linux-$(shell uname -m)
 EXAMPLE := examples/digits
 
-.PHONY: help install demo test lint bench agreement bench-accuracy bench-doctor bench-attribution faults clean
+.PHONY: help install demo test lint format-check bench agreement bench-accuracy bench-doctor bench-attribution faults clean
 
 help:
 	@echo "make demo     run the main job on the shipped example: float model in, numbers measured on this host out"
 	@echo "make test     set up everything a developer needs, then run all tests"
-	@echo "make lint     ruff, mypy, import-linter, codespell"
+	@echo "make lint     ruff, mypy, import-linter, codespell, clang-format"
 	@echo "make bench    speed and memory against the underlying libraries, tables of external tools; writes build/bench.json"
 	@echo "make agreement: what the planner says against what really runs; writes build/agreement.json"
 	@echo "make bench-accuracy  INT8 by edgeq and by its peers on the same models; CASES='kws resnet8' takes a part of them"
@@ -55,6 +55,11 @@ lint: .venv/.install
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/codespell
+	@$(MAKE) -s format-check
+
+# The C of the firmware; its style is in firmware_helpers/.clang-format.
+format-check:
+	find firmware_helpers -name "*.[ch]" -exec $(BIN)/clang-format --dry-run -Werror {} +
 
 bench: .venv/.install
 	$(BIN)/python tests/bench/run.py

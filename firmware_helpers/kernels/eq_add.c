@@ -1,8 +1,8 @@
 /* ADD and SUB. */
 #include "eq_add.h"
 
-static void add_run_s8(const void *params, const void *a, const void *b, void *output, uint32_t count,
-                       uint32_t step_a, uint32_t step_b) {
+static void add_run_s8(const void *params, const void *a, const void *b, void *output, uint32_t count, uint32_t step_a,
+                       uint32_t step_b) {
     add(params, a, b, output, count, step_a, step_b, 0);
 }
 

@@ -11,7 +11,8 @@ typedef struct {
 /* A line of the image is NULL where the kernel's row lies above or below it. */
 
 /* Channels in whole groups of four: straight from the image into the scratch row. */
-static void widen_row(const eq_window *w, int32_t *to, uint32_t pixels, uint32_t position, const int8_t *line, int32_t x) {
+static void widen_row(const eq_window *w, int32_t *to, uint32_t pixels, uint32_t position, const int8_t *line,
+                      int32_t x) {
     const eq_conv2d_params *p = w->p;
     const uint32_t width = p->kernel_w, in_c = p->in_c;
     if (p->dilation_w == 1 && p->groups == 1) {
@@ -21,8 +22,8 @@ static void widen_row(const eq_window *w, int32_t *to, uint32_t pixels, uint32_t
             eq_widen(to, pixels, position, NULL, width * in_c, 0);
         }
         if (inside > 0) {
-            eq_widen(to, pixels, position + before * in_c, line + (x + (int32_t)before) * (int32_t)in_c,
-                     inside * in_c, p->in_offset);
+            eq_widen(to, pixels, position + before * in_c, line + (x + (int32_t)before) * (int32_t)in_c, inside * in_c,
+                     p->in_offset);
         }
         return;
     }
@@ -127,8 +128,7 @@ static void pixels_at(const eq_window *w, eq_matrix m, uint32_t at[2][2], uint32
 void eq_conv2d_s8(const eq_conv2d_params *p, const int8_t *input, const int8_t *weights, const int32_t *bias,
                   int8_t *output, void *scratch) {
     eq_window w = {p, input, p->in_c / p->groups, depth_of(p), eq_depth4(depth_of(p))};
-    const eq_matrix m = {weights, bias,          p->out.multiplier, p->out.right_shift,
-                         &p->out, p->out_c / p->groups, w.depth4};
+    const eq_matrix m = {weights, bias, p->out.multiplier, p->out.right_shift, &p->out, p->out_c / p->groups, w.depth4};
     const uint32_t count = (uint32_t)p->out_h * p->out_w;
     for (uint32_t batch = 0; batch < p->batches; batch++) {
         uint32_t at[2][2] = {{0, 0}, {0, 0}};

@@ -88,8 +88,8 @@ static void pixels_at(const eq_window *w, eq_matrix_s16 m, uint32_t at[2][2], ui
 void eq_conv2d_s16(const eq_conv2d_params *p, const int16_t *input, const int8_t *weights, const int64_t *bias,
                    int16_t *output, void *scratch) {
     eq_window w = {p, input, p->in_c / p->groups, depth_of(p), eq_depth4(depth_of(p))};
-    const eq_matrix_s16 m = {weights,  bias, p->out.multiplier,     p->out.right_shift,
-                             &p->out, p->out_c / p->groups, w.depth4};
+    const eq_matrix_s16 m = {weights, bias, p->out.multiplier, p->out.right_shift, &p->out, p->out_c / p->groups,
+                             w.depth4};
     const uint32_t count = (uint32_t)p->out_h * p->out_w;
     for (uint32_t batch = 0; batch < p->batches; batch++) {
         for (uint32_t done = 0, now = 0; done < count; done += now) {

@@ -1,7 +1,8 @@
 /* Operators that only move bytes. */
 #include "eq_common.h"
 
-static void copy_run(const uint8_t *from, int32_t from_step, uint8_t *to, int32_t to_step, uint32_t count, uint32_t size) {
+static void copy_run(const uint8_t *from, int32_t from_step, uint8_t *to, int32_t to_step, uint32_t count,
+                     uint32_t size) {
     if (from_step == (int32_t)size && to_step == (int32_t)size) {
         memcpy(to, from, (size_t)count * size);
         return;

@@ -83,8 +83,8 @@ void eq_conv2d_s16(const eq_conv2d_params *p, const int16_t *input, const int8_t
  * Overlap: pixels in rising order, one at a time, but a pixel is written in blocks of 4 channels, each block after the
  *   reading of the same 4 channels of its window: layouts.depthwise_overlap(). A 1x1 kernel of stride 1 may write in place.
  */
-void eq_depthwise_conv2d_s8(const eq_conv2d_params *p, const int8_t *input, const int8_t *weights,
-                            const int32_t *bias, int8_t *output);
+void eq_depthwise_conv2d_s8(const eq_conv2d_params *p, const int8_t *input, const int8_t *weights, const int32_t *bias,
+                            int8_t *output);
 
 /* int16: layouts.pack_depthwise(wide=True), the second and third channel of each block change places; at most 511 taps. */
 void eq_depthwise_conv2d_s16(const eq_conv2d_params *p, const int16_t *input, const int8_t *weights,
@@ -276,7 +276,7 @@ typedef struct {
 typedef struct {
     eq_reduce shape;
     int32_t multiplier;
-    int8_t right_shift; /* may be negative */
+    int8_t right_shift;    /* may be negative */
     int32_t in_sum_offset; /* minus the input's zero point * count */
     int16_t out_offset;
 } eq_mean_params;
@@ -371,7 +371,8 @@ typedef struct {
 } eq_lstm_params;
 
 size_t eq_lstm_s8_get_buffer_size(const eq_lstm_params *p);
-void eq_lstm_s8(const eq_lstm_params *p, const int8_t *input, int8_t *hidden, int16_t *cell, int8_t *output, void *scratch);
+void eq_lstm_s8(const eq_lstm_params *p, const int8_t *input, int8_t *hidden, int16_t *cell, int8_t *output,
+                void *scratch);
 
 /* SVDF: weights as in the model; time weights and state are int16 when is_wide, else int8. multipliers.svdf(). */
 typedef struct {

@@ -11,7 +11,8 @@ static int32_t clamp16(int32_t x) {
 }
 
 /* A gate's sum for one cell in Q3.12, each half rounded and saturated by itself. */
-static int32_t gate_sum(const eq_lstm_params *p, const eq_lstm_gate *g, const int32_t *x, const int32_t *h, uint32_t cell) {
+static int32_t gate_sum(const eq_lstm_params *p, const eq_lstm_gate *g, const int32_t *x, const int32_t *h,
+                        uint32_t cell) {
     const uint32_t x4 = eq_depth4(p->in_c), h4 = eq_depth4(p->cells);
     const int32_t input = eq_dot_s8(g->input_weights + cell * x4, x, x4, g->bias[cell]);
     const int32_t recurrent = eq_dot_s8(g->recurrent_weights + cell * h4, h, h4, 0);
@@ -39,12 +40,14 @@ static void step(const eq_lstm_params *p, const int8_t *input, int8_t *hidden, i
             state = eq_clamp(state, -p->cell_clip, p->cell_clip);
         }
         cell[c] = (int16_t)state;
-        const int32_t shown = scaled_product(eq_tanh_q12(state, p->cell_power), out, p->hidden_multiplier, p->hidden_shift);
+        const int32_t shown = scaled_product(eq_tanh_q12(state, p->cell_power), out, p->hidden_multiplier,
+                                             p->hidden_shift);
         hidden[c] = (int8_t)eq_clamp(shown - p->hidden_offset, INT8_MIN, INT8_MAX);
     }
 }
 
-void eq_lstm_s8(const eq_lstm_params *p, const int8_t *input, int8_t *hidden, int16_t *cell, int8_t *output, void *scratch) {
+void eq_lstm_s8(const eq_lstm_params *p, const int8_t *input, int8_t *hidden, int16_t *cell, int8_t *output,
+                void *scratch) {
     for (uint32_t batch = 0; batch < p->batches; batch++) {
         for (uint32_t t = 0; t < p->steps; t++) {
             const uint32_t at = p->time_major != 0 ? t * p->batches + batch : batch * p->steps + t;

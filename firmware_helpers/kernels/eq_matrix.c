@@ -186,7 +186,8 @@ void eq_multiply_s8(const eq_matrix *m, const int32_t *row, int8_t *output) {
         bias += 4;
     }
     for (uint32_t c = rows & ~3u; c < rows; c++) {
-        const int32_t end = eq_finish(rest(weights, x0, EQ_GROUP, depth4, *bias), *multiplier, *right_shift, out.offset);
+        const int32_t end = eq_finish(rest(weights, x0, EQ_GROUP, depth4, *bias), *multiplier, *right_shift,
+                                      out.offset);
         eq_store(&end, 1, out.act_min, out.act_max, output + c);
         bias++;
         multiplier += out.step;

@@ -67,7 +67,8 @@ static inline uint32_t chunk_of(uint32_t left) {
 }
 
 /* Two channels of a block of four times two pixels over one chunk. A function of its own: its loop needs every register. */
-static EQ_NOINLINE void chunk_2x2(const int8_t *w, const int16_t *x, const int16_t *y, uint32_t count, int64_t sums[4]) {
+static EQ_NOINLINE void chunk_2x2(const int8_t *w, const int16_t *x, const int16_t *y, uint32_t count,
+                                  int64_t sums[4]) {
     int32_t acc[4] = {0, 0, 0, 0};
     for (const int16_t *const end = x + (count & ~7u); x != end; x += 8, y += 8, w += 32) {
         dot_2x2(w, x, y, acc);

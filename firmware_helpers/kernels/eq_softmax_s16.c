@@ -31,7 +31,7 @@ static void softmax_row(const eq_softmax_s16_params *p, const int16_t *input, in
         sum += value;
         output[c] = (int16_t)value;
     }
-    const int32_t shift = 32 - leading_zeros((uint32_t)sum); /* sum < 2^shift */
+    const int32_t shift = 32 - leading_zeros((uint32_t)sum);                                  /* sum < 2^shift */
     const int32_t fraction = (int32_t)((((uint32_t)sum << (31 - shift)) + (1u << 13)) >> 14); /* 1 to 2 in Q16 */
     const int32_t factor = between(p->reciprocal, clamp16(fraction - 3 * (1 << 15)));
     for (uint32_t c = 0; c < p->depth; c++) {

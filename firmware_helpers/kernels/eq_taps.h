@@ -7,7 +7,7 @@
 /* The taps of one output pixel that lie inside the image. */
 typedef struct {
     const void *image; /* first tap, channel 0 */
-    uint32_t first;      /* its number in the kernel */
+    uint32_t first;    /* its number in the kernel */
     uint32_t rows, columns;
     uint32_t step, line; /* from tap to tap in the image */
     uint32_t kernel_w;
@@ -15,7 +15,8 @@ typedef struct {
 } eq_taps;
 
 /* Taps of one axis inside 0..size-1: the number of the first and how many. */
-static inline void eq_from_to(int32_t at, int32_t kernel, int32_t dilation, int32_t size, int32_t *first, int32_t *count) {
+static inline void eq_from_to(int32_t at, int32_t kernel, int32_t dilation, int32_t size, int32_t *first,
+                              int32_t *count) {
     int32_t before = at < 0 ? -at : 0, room = at < size ? size - at : 0;
     if (dilation != 1) {
         before = (before + dilation - 1) / dilation;

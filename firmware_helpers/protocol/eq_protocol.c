@@ -140,7 +140,8 @@ static void write_results(void)
     for (uint32_t i = 0; i < eq_golden_outputs; ++i) {
         const eq_golden_port *const port = &eq_golden_output_ports[i];
         for (uint32_t k = 0; k < port->size_bytes; k += port->element_bytes) {
-            const int64_t steps = (int64_t)stored_value(&model.arena[port->offset + k], port->element_bytes) - port->zero_point;
+            const int64_t steps = (int64_t)stored_value(&model.arena[port->offset + k], port->element_bytes) -
+                                  port->zero_point;
             if (i + k != 0u) {
                 eq_text_write(",");
             }
@@ -154,8 +155,8 @@ static void infer(const char *text)
 {
     uint32_t runs = 0;
     uint32_t warmup = 0;
-    if (!eq_protocol_read_number(&text, MAX_RUNS, &runs) || (*text != '\0' && !eq_protocol_read_number(&text, MAX_RUNS, &warmup)) ||
-        *text != '\0' || runs == 0u) {
+    if (!eq_protocol_read_number(&text, MAX_RUNS, &runs) ||
+        (*text != '\0' && !eq_protocol_read_number(&text, MAX_RUNS, &warmup)) || *text != '\0' || runs == 0u) {
         write_error("infer wants a number of inferences, and one to warm up");
         return;
     }

@@ -34,7 +34,8 @@ static uint32_t blocks_of(FILE *image)
         return 0;
     }
     const long bytes = ftell(image);
-    if (bytes <= 0 || (unsigned long)bytes > (unsigned long)MAX_BLOCKS * PAYLOAD_BYTES || fseek(image, 0, SEEK_SET) != 0) {
+    if (bytes <= 0 || (unsigned long)bytes > (unsigned long)MAX_BLOCKS * PAYLOAD_BYTES ||
+        fseek(image, 0, SEEK_SET) != 0) {
         return 0;
     }
     return ((uint32_t)bytes + PAYLOAD_BYTES - 1u) / PAYLOAD_BYTES;
@@ -81,7 +82,8 @@ int main(int argc, char **argv)
         (void)fclose(image);
     }
     if (status != 0) {
-        fprintf(stderr, "eq_uf2: cannot convert %s: empty, larger than 16 MiB, or not to be read or written\n", argv[1]);
+        fprintf(stderr, "eq_uf2: cannot convert %s: empty, larger than 16 MiB, or not to be read or written\n",
+                argv[1]);
         (void)remove(argv[2]);
         return 1;
     }

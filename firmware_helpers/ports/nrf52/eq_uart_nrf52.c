@@ -18,8 +18,8 @@
 #define ENABLED 4u
 
 /* BAUDRATE is baud * 2^32 / 16 MHz; its lowest 12 bits are not there: 0x01D7E000 for 115200, as the specification lists. */
-#define DIVISOR                                                                                                                \
-    ((uint32_t)(((((uint64_t)EQ_BOARD_BAUD << 32) + EQ_BOARD_UART_CLOCK_HZ / 2u) / EQ_BOARD_UART_CLOCK_HZ + 0x800u) &         \
+#define DIVISOR                                                                                                        \
+    ((uint32_t)(((((uint64_t)EQ_BOARD_BAUD << 32) + EQ_BOARD_UART_CLOCK_HZ / 2u) / EQ_BOARD_UART_CLOCK_HZ + 0x800u) &  \
                 0xFFFFF000u))
 
 void eq_uart_init(void)

@@ -23,8 +23,7 @@
 #else
 #define CLOCKS_IN_A_UNIT 1u
 #endif
-#define DIVISOR                                                                                                                \
-    ((uint32_t)(((uint64_t)CLOCKS_IN_A_UNIT * EQ_BOARD_UART_CLOCK_HZ + EQ_BOARD_BAUD / 2u) / EQ_BOARD_BAUD))
+#define DIVISOR ((uint32_t)(((uint64_t)CLOCKS_IN_A_UNIT * EQ_BOARD_UART_CLOCK_HZ + EQ_BOARD_BAUD / 2u) / EQ_BOARD_BAUD))
 
 void eq_uart_init(void)
 {
