@@ -34,10 +34,10 @@ def _unchanged(path: Path, mtime_ns: int, size_bytes: int) -> OperatorTable:  # 
 
 def _read(path: Path) -> OperatorTable:
     table = documents.load_yaml(path, OperatorTable, error=TargetError, transform=_any_to_none)
-    _, lines = documents.read_yaml(path, error=TargetError)
     try:
         raise_first(_table_problems(table, path.stem))
     except PathError as problem:
+        _, lines = documents.read_yaml(path, error=TargetError)
         raise documents.located(TargetError, problem, str(path), lines) from problem
     return table
 
