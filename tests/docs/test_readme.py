@@ -24,6 +24,8 @@ COMMANDS = [
 ]
 TO_A_BOARD = [line for line in COMMANDS if line.startswith("edgeq ") and re.search(r"\bboard\b", line)]
 HERE = [line for line in COMMANDS if line.startswith("edgeq ") and line not in TO_A_BOARD]
+LOADED = ("at 95 %", "steady", "outliers", "speed-up")
+"""Rows of a report whose words depend on what else the host does."""
 QUICK = ("--runs", "5", "--seconds", "0.1", "--warmup-seconds", "0")
 Edgeq = Callable[..., Any]
 
@@ -93,7 +95,7 @@ def test_commands_to_a_board_are_understood(edgeq: Edgeq, line: str) -> None:
 
 
 def test_the_report_shown_is_one_that_edgeq_prints(edgeq: Edgeq, folder: Path) -> None:
-    """Line by line, figures aside."""
+    """Line by line, figures aside; of what a busy host decides, the label only."""
     target = f"generic-linux-{platform.machine()}"
     data = folder / "examples" / "digits" / "dataset.yaml"
     model = folder / "examples" / "digits" / "digits_float.tflite"
@@ -101,7 +103,11 @@ def test_the_report_shown_is_one_that_edgeq_prints(edgeq: Edgeq, folder: Path) -
     printed = {_words(line) for line in ran.out.splitlines()}
     shown = next(block for block in re.findall(r"```text\n(.*?)```", TEXT, re.DOTALL) if "verdict" in block)
     for line in shown.splitlines():
-        assert _words(line.replace("measured on board", "measured on local:")) in printed, line
+        label = next((one for one in LOADED if line.lstrip().startswith(one)), None)
+        if label:
+            assert re.search(rf"^ *(not )?{label} ", ran.out, re.MULTILINE), line
+        else:
+            assert _words(line.replace("measured on board", "measured on local:")) in printed, line
 
 
 def _words(line: str) -> tuple[str, ...]:
