@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import zlib
 from collections.abc import Iterable
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -105,6 +106,27 @@ def test_runs_are_timed(built: Bundle) -> None:
     assert told[0] == ("run", "5", "4", "10", "3")
     assert [one[:3] for one in told[1:-1]] == [("ticks", "5", str(n)) for n in range(4)]
     assert told[-1] == ("ran", "5", "4")
+
+
+def test_the_laps_of_a_counter_that_wraps_go_on(tmp_path: Path) -> None:
+    """30 s of 100 MHz between two looks: the 32-bit counter starts again every 43 s."""
+    found = firmware.bundle(tmp_path)
+    port = Path(found.path) / "ports" / "host" / "eq_port_host.c"
+    text = port.read_text().replace("return 1000000u;", "return 100000000u;")
+    head, _, rest = text.partition("    struct timespec now;")
+    _, _, rest = rest.partition("/ 1000u);\n")
+    port.write_text(f"{head}    static uint32_t ticks;\n    return ticks += 3000000000u;\n{rest}")
+    try:
+        firmware.program(found)
+    except ToolError as error:
+        pytest.skip(error.message)
+    said = b"timestamp%" * 3 + b"db load 1%db 00%" + b"infer 4 1%"
+    program = Path(found.path) / "build" / "protocol"
+    told = subprocess.run([program], input=said, capture_output=True, timeout=60, check=True).stdout.decode()
+    laps = [int(line.removeprefix("m-lap-us-")) for line in told.split() if line.startswith("m-lap-us-")]
+    steps = [after - before for before, after in pairwise(laps)]
+    assert steps[:2] == [30_000_000, 30_000_000]
+    assert steps[3] == 5 * 30_000_000, "four inferences and the look behind them"
 
 
 def test_memory_before_and_after(built: Bundle) -> None:
