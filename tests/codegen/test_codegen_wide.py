@@ -137,7 +137,7 @@ def classify(net: Network) -> None:
 LAYERS = (convolution, convolution, depthwise, pool, doubled, curve, leaky, padded, joined)
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     seed=st.integers(0, 2**31), batch=st.integers(1, 2), ends=st.booleans(),
     layers=st.lists(st.sampled_from(LAYERS), min_size=2, max_size=6),
