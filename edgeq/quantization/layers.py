@@ -87,36 +87,16 @@ class Extent:
         return flat
 
 
-class Means(Extent):
-    """The mean of each value that a weight meets, too, over positions that are picked."""
+class Statistics(Extent):
+    """Means and correlations of what weights meet, too; its size does not depend on the number of samples."""
 
     def __init__(self, layer: Layer, seed: int = 0) -> None:
         super().__init__(layer)
-        self.sums: Array = np.zeros((layer.groups, int(layer.weights.shape[1] * layer.weights.shape[2])))
-        self._random = np.random.default_rng(seed)
-
-    def update(self, values: Array) -> None:
-        """Take in what the layer reads of one sample."""
-        if values.size:
-            self._take(columns(self.layer, values, self._random))
-
-    def means(self) -> Array:
-        """Mean of each value that a weight meets: (groups, inputs x taps)."""
-        return self.sums / max(self.count, 1)
-
-    def _take(self, seen: Array) -> None:
-        self.count += seen.shape[2]
-        self.sums += seen.sum(axis=2, dtype=np.float64)
-
-
-class Statistics(Means):
-    """Correlations too; its size does not depend on the number of samples."""
-
-    def __init__(self, layer: Layer, seed: int = 0) -> None:
-        super().__init__(layer, seed)
-        wide = self.sums.shape[1]
+        wide = int(layer.weights.shape[1] * layer.weights.shape[2])
+        self.sums: Array = np.zeros((layer.groups, wide))
         self.blocks = tuple((start, min(start + WIDEST, wide)) for start in range(0, wide, WIDEST))
         self.products = [np.zeros((layer.groups, end - start, end - start), np.float32) for start, end in self.blocks]
+        self._random = np.random.default_rng(seed)
 
     def update(self, values: Array) -> None:
         """Take in what the layer reads of one sample."""
@@ -124,11 +104,16 @@ class Statistics(Means):
             return
         self._reached(values)
         seen = columns(self.layer, values, self._random)
-        self._take(seen)
+        self.count += seen.shape[2]
+        self.sums += seen.sum(axis=2, dtype=np.float64)
         for place, (start, end) in enumerate(self.blocks):
             part = seen[:, start:end]
             with np.errstate(over="ignore", invalid="ignore"):  # `rounding.rounded` looks at what became of it
                 self.products[place] += part @ part.transpose(0, 2, 1)
+
+    def means(self) -> Array:
+        """Mean of each value that a weight meets: (groups, inputs x taps)."""
+        return self.sums / max(self.count, 1)
 
     def multiplied(self, made: Array) -> Statistics:
         """The statistics of the same channels, each multiplied by a number above 0."""

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeq.quantization.layers import Layer, Means, Statistics
+from edgeq.quantization.layers import Layer, Statistics
 
 Array = NDArray[Any]
 DAMPING = 0.01
@@ -101,7 +101,7 @@ def _compensation(spread: Array) -> Array:
     return np.broadcast_to(np.eye(len(places)), spread.shape)
 
 
-def bias_shift(layer: Layer, grid: Grid, integers: Array, seen: Means) -> Array:
+def bias_shift(layer: Layer, grid: Grid, integers: Array, seen: Statistics) -> Array:
     """What to add to the bias so that the layer's mean answers stay: one number for each output."""
     along = (-1, *([1] * (integers.ndim - 1)))
     back = (integers - grid.zeros.reshape(along)) * grid.scales.reshape(along)

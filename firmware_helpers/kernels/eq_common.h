@@ -162,6 +162,15 @@ static inline uint32_t eq_depth4(uint32_t depth) {
  * filled up, its weights are zeros. From NULL zeros. */
 void eq_widen(int32_t *row, uint32_t pixels, uint32_t position, const int8_t *from, uint32_t count, int32_t offset);
 
+/* How many zeros lead a positive number. */
+static inline int32_t eq_leading_zeros(uint32_t x) {
+    int32_t count = 0;
+    for (; x < 0x80000000u; x <<= 1) {
+        count++;
+    }
+    return count;
+}
+
 /* Part of a window's row inside an image of `in_w` columns: `before` columns lie left of it, then come those inside. */
 static inline uint32_t eq_inside_of(int32_t x, int32_t width, int32_t in_w, uint32_t *before) {
     const int32_t left = x < 0 ? (-x < width ? -x : width) : 0;

@@ -52,14 +52,6 @@ static int32_t one_over_one_plus(int32_t a) {
     return saturating_left(x, 1);
 }
 
-static int32_t leading_zeros(uint32_t x) {
-    int32_t count = 0;
-    for (; x < 0x80000000u; x <<= 1) {
-        count++;
-    }
-    return count;
-}
-
 static void softmax_row(const eq_softmax_params *p, const int8_t *input, int8_t *output) {
     int32_t largest = INT8_MIN, sum = 0;
     for (uint32_t c = 0; c < p->depth; c++) {
@@ -72,7 +64,7 @@ static void softmax_row(const eq_softmax_params *p, const int8_t *input, int8_t 
             sum += eq_round_shift(exp_of_negative(scaled), EQ_SUM_INTEGER_BITS);
         }
     }
-    const int32_t zeros = leading_zeros((uint32_t)sum);
+    const int32_t zeros = eq_leading_zeros((uint32_t)sum);
     const int32_t reciprocal = one_over_one_plus((int32_t)(((uint32_t)sum << zeros) - 0x80000000u));
     const int32_t exponent = EQ_SUM_INTEGER_BITS - zeros + 31 - 8;
     for (uint32_t c = 0; c < p->depth; c++) {

@@ -11,15 +11,6 @@ static int32_t clamp16(int32_t x) {
     return eq_clamp(x, INT16_MIN, INT16_MAX);
 }
 
-/* How many zeros lead a positive number. */
-static int32_t leading_zeros(uint32_t x) {
-    int32_t count = 0;
-    for (; x < 0x80000000u; x <<= 1) {
-        count++;
-    }
-    return count;
-}
-
 static void softmax_row(const eq_softmax_s16_params *p, const int16_t *input, int16_t *output) {
     int32_t largest = INT16_MIN, sum = 0;
     for (uint32_t c = 0; c < p->depth; c++) {
@@ -31,7 +22,7 @@ static void softmax_row(const eq_softmax_s16_params *p, const int16_t *input, in
         sum += value;
         output[c] = (int16_t)value;
     }
-    const int32_t shift = 32 - leading_zeros((uint32_t)sum);                                  /* sum < 2^shift */
+    const int32_t shift = 32 - eq_leading_zeros((uint32_t)sum);                               /* sum < 2^shift */
     const int32_t fraction = (int32_t)((((uint32_t)sum << (31 - shift)) + (1u << 13)) >> 14); /* 1 to 2 in Q16 */
     const int32_t factor = between(p->reciprocal, clamp16(fraction - 3 * (1 << 15)));
     for (uint32_t c = 0; c < p->depth; c++) {

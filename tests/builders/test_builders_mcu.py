@@ -21,6 +21,7 @@ from edgeq.builders.mcu import boards, files, machines
 from edgeq.codegen import headers, reference
 from edgeq.errors import BuildError
 from edgeq.runtimes import encode
+from edgeq.testing.plans import plan_of, quantized_of
 from edgeq.testing.tflite import Graph, Node, Tensor, write_tflite
 
 IMAGE = (1, 6, 6, 2)
@@ -60,33 +61,10 @@ def quantized(folder: Path, target: str, made: Graph | None = None) -> types.Qua
     path = write_tflite(folder / "converted.tflite", made or graph())
     read = models.read(path)
     session = reference.open(path)
-    plan = types.Plan(
-        target=target,
-        runtime="tflite-micro",
-        format="tflite",
-        scheme=types.Scheme(name="as_is", default=types.Signature(activations="int8")),
-        ok=True,
-        model_sha256=read.sha256,
-        operators=(),
-        memory=types.PlannedMemory(flash_bytes=1, ram_bytes=2, arena_bytes=1234),
-        predicted=types.Predicted(),
-        checks=(),
-    )
-    artifact = types.Artifact(
-        path=path.name,
-        format="tflite",
-        sha256=read.sha256,
-        size_bytes=read.size_bytes,
-        float_size_bytes=read.size_bytes,
-    )
-    return types.QuantizedModel(
-        plan=plan,
-        artifact=artifact,
-        float_path=path.name,
-        float_sha256=read.sha256,
-        inputs=session.inputs,
-        outputs=session.outputs,
-    )
+    scheme = types.Scheme(name="as_is", default=types.Signature(activations="int8"))
+    memory = types.PlannedMemory(flash_bytes=1, ram_bytes=2, arena_bytes=1234)
+    plan = plan_of(read, scheme, target=target, runtime="tflite-micro", memory=memory)
+    return quantized_of(read, plan, session, path)
 
 
 def samples(count: int = 20) -> Iterator[tuple[np.ndarray, ...]]:

@@ -12,7 +12,7 @@ from edgeq.codegen.lowering.layers import clamp
 from edgeq.codegen.lowering.operands import Operands
 from edgeq.codegen.network import Array
 from edgeq.codegen.twins.part import Part, scaled
-from edgeq.codegen.twins.products import Product
+from edgeq.codegen.twins.products import Matrix, Product, factors
 
 _SIGNS = {"ADD": 1, "SUB": -1}
 
@@ -31,25 +31,14 @@ def own(at: Operands) -> Part | None:
     return None
 
 
-class Dense(Part):
+class Dense(Matrix):
     """FULLY_CONNECTED."""
 
     def __init__(self, at: Operands) -> None:
-        self.source, self.output = at.index(0), at.output()
-        self.shape = at.net.shape(self.output)
-        self.weights = at.constant(1).astype(np.int64)
-        self.bias = at.constant(2).astype(np.int64) if at.has(2) else np.zeros(1, np.int64)
-        scales = at.quantization(at.index(1)).scales
-        made = multipliers.dense(at.scale(self.source), scales, at.scale(self.output))
-        wide = [multipliers.wide_output(one) for one in made]
-        self.mantissa = np.array([one.mantissa for one in wide], np.int64)
-        self.shift = np.array([one.right_shift for one in wide], np.int64)
-        self.limits = clamp(at, self.output)
+        super().__init__(at, [multipliers.wide_output(one) for one in factors(at)])
 
-    def run(self, values: dict[int, Array]) -> None:
-        rows = values[self.source].reshape(-1, self.weights.shape[1]).astype(np.int64)
-        products = (rows @ self.weights.T + self.bias) * self.mantissa + (np.int64(1) << (self.shift - 1))
-        values[self.output] = np.clip(products >> self.shift, *self.limits).astype(np.int16).reshape(self.shape)
+    def multiplied(self, sums: NDArray[np.int64]) -> NDArray[np.int64]:
+        return (sums * self.mantissa + (np.int64(1) << (self.shift - 1))) >> self.shift
 
 
 class Sum(Part):

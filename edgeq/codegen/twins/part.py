@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -9,13 +11,14 @@ from edgeq.codegen.multipliers import Multiplier
 from edgeq.codegen.network import Array
 
 
-class Part:
+class Part(ABC):
     """Operators in a row: what they read and what they make are stored values by tensor."""
 
+    @abstractmethod
     def run(self, values: dict[int, Array]) -> None:
-        raise NotImplementedError
+        """Add what the operators make."""
 
-    def reset(self) -> None:
+    def reset(self) -> None:  # noqa: B027 most parts have no state
         """Back to the state of a reset, for those that have one."""
 
 
